@@ -1,0 +1,1 @@
+//! Kubernetes, Istio and Gateway API resources, and the names of the contract.

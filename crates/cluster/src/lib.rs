@@ -1,0 +1,1 @@
+//! The Kubernetes API: watches into stores, apply, status, leases.

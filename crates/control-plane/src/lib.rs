@@ -1,0 +1,1 @@
+//! Watch, translate, publish; the CA; status.

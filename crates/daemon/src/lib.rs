@@ -1,0 +1,1 @@
+//! What every long-running part is made of: workers, signals, drain, readiness, admin pages.

@@ -1,0 +1,1 @@
+//! HBONE tunnels: client pool and server over HTTP/2 CONNECT in mTLS.

@@ -1,0 +1,1 @@
+//! SPIFFE identities, keys, issuing, verification, rotation, and TLS per identity epoch.

@@ -1,0 +1,1 @@
+//! Typed manifests and profiles, rendered and applied; removal.

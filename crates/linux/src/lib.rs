@@ -1,0 +1,1 @@
+//! Network namespaces, nftables, original destination, socket options, fd passing.

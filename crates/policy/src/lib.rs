@@ -1,0 +1,1 @@
+//! Authorization: compile, evaluate, explain.

@@ -1,0 +1,37 @@
+//! Wire messages, generated at build time, and their conversions to the model.
+//!
+//! The `.proto` files are our own words for field names and numbers that the wire fixes; each says whose they are.
+
+/// Istio's workload discovery: `istio.workload`.
+pub mod workload {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("istio.workload");
+    /// Node agent to node proxy: `istio.workload.zds`.
+    pub mod zds {
+        #![allow(missing_docs, unreachable_pub, clippy::all)]
+        tonic::include_proto!("istio.workload.zds");
+    }
+}
+
+/// L4 authorization: `istio.security`.
+pub mod security {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("istio.security");
+}
+
+/// The certificate service: `istio.v1.auth`.
+pub mod ca {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("istio.v1.auth");
+}
+
+/// Delta discovery: `envoy.service.discovery.v3`.
+pub mod discovery {
+    #![allow(missing_docs, unreachable_pub, clippy::all)]
+    tonic::include_proto!("envoy.service.discovery.v3");
+}
+
+/// Type URL of workloads and services.
+pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
+/// Type URL of L4 authorization policies.
+pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";

@@ -1,0 +1,1 @@
+//! Metrics and the access log, in Istio's names and order.

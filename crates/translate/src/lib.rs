@@ -1,0 +1,1 @@
+//! Resources to model and policy, with a typed rejection for everything refused.

@@ -1,0 +1,1 @@
+//! Delta discovery and the certificate service: client and server state machines.

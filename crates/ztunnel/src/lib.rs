@@ -1,0 +1,1 @@
+//! The node proxy: inbound, outbound and passthrough.

@@ -1,0 +1,1 @@
+//! Istio's samples, served by one small program.

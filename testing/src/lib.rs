@@ -1,0 +1,1 @@
+//! Harness, end-to-end walks and benches.
