@@ -1,0 +1,343 @@
+//! Watches as streams of changes.
+//!
+//! The library's watcher restarts by itself and may list everything anew; this layer turns that
+//! into plain changes: an object that vanished while the watch was broken yields
+//! [`Change::Remove`], a kind that is not installed is waited for quietly, errors are logged once
+//! and retried with growing pauses. It keeps names only, no objects.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{BoxStream, Stream, StreamExt, unfold};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tracing::{debug, info, warn};
+
+use crate::error::{Error, chain};
+use crate::key::Key;
+use crate::limits::{
+    ABSENT_KIND_RETRY, LIST_PAGE, WATCH_FAILURES_BEFORE_RELIST, WATCH_RETRY_FIRST,
+    WATCH_RETRY_LONGEST, WATCH_WARN_EVERY,
+};
+
+/// One change of the watched set.
+#[derive(Debug, Clone)]
+pub enum Change<K> {
+    /// The object is new or different (or was listed again: may be equal to what is known).
+    Upsert(K),
+    /// The object is gone.
+    Remove(Key),
+    /// All objects that existed at the start have been told. Comes once per stream; for a kind
+    /// that is not installed it comes as soon as that is known.
+    Synced,
+}
+
+/// Which objects of a kind are watched; everything by default.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Label selector, as kubectl's `-l`.
+    pub labels: Option<String>,
+    /// Field selector, as kubectl's `--field-selector`.
+    pub fields: Option<String>,
+    /// The kind may be absent (its CRD comes later or never).
+    pub optional: bool,
+}
+
+impl Selection {
+    /// Everything of a kind that may not be installed.
+    pub fn optional() -> Self {
+        Self {
+            optional: true,
+            ..Self::default()
+        }
+    }
+
+    /// The objects with this label selector.
+    pub fn labelled(labels: &str) -> Self {
+        Self {
+            labels: Some(labels.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// The objects with this field selector, e.g. `spec.nodeName=a` or `metadata.name=b`.
+    pub fn fields(fields: &str) -> Self {
+        Self {
+            fields: Some(fields.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// The stream made by [`watch`]; it never ends.
+pub struct Watch<K>(BoxStream<'static, Change<K>>);
+
+impl<K> Stream for Watch<K> {
+    type Item = Change<K>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
+    }
+}
+
+/// Watches the objects that `api` and `selection` name. `managedFields` are gone from every
+/// object. Nothing runs unless the stream is polled: back-pressure reaches the API server.
+pub fn watch<K>(api: Api<K>, selection: Selection) -> Watch<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Send,
+{
+    let state = State::new(api, selection);
+    Watch(
+        unfold(state, |mut state| async move {
+            let change = state.next().await;
+            Some((change, state))
+        })
+        .boxed(),
+    )
+}
+
+struct State<K> {
+    api: Api<K>,
+    selection: Selection,
+    source: BoxStream<'static, watcher::Result<Event<K>>>,
+    /// Names that the consumer knows.
+    known: HashSet<Key>,
+    /// Names seen in the list under way, `None` outside of one.
+    listing: Option<HashSet<Key>>,
+    /// Removals found by a list, handed out one by one.
+    vanished: Vec<Key>,
+    synced: Progress,
+    trouble: Trouble,
+}
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum Progress {
+    NotYet,
+    Due,
+    Told,
+}
+
+impl<K> State<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Send,
+{
+    fn new(api: Api<K>, selection: Selection) -> Self {
+        let source = source(&api, &selection);
+        let trouble = Trouble::new(api.resource_url().to_owned());
+        Self {
+            api,
+            selection,
+            source,
+            known: HashSet::new(),
+            listing: None,
+            vanished: Vec::new(),
+            synced: Progress::NotYet,
+            trouble,
+        }
+    }
+
+    async fn next(&mut self) -> Change<K> {
+        loop {
+            if let Some(key) = self.vanished.pop() {
+                return Change::Remove(key);
+            }
+            if self.synced == Progress::Due {
+                self.synced = Progress::Told;
+                return Change::Synced;
+            }
+            let change = match self.source.next().await {
+                Some(Ok(event)) => self.event(event),
+                Some(Err(error)) => {
+                    self.failed(error).await;
+                    None
+                }
+                None => {
+                    self.restart();
+                    None
+                }
+            };
+            if let Some(change) = change {
+                return change;
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event<K>) -> Option<Change<K>> {
+        match event {
+            Event::Init => {
+                self.listing = Some(HashSet::new());
+                None
+            }
+            Event::InitApply(object) => {
+                let key = Key::of(&object);
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(key.clone());
+                }
+                Some(self.upsert(key, object))
+            }
+            Event::InitDone => {
+                self.trouble.over();
+                let present = self.listing.take().unwrap_or_default();
+                self.vanished
+                    .extend(self.known.difference(&present).cloned());
+                self.known = present;
+                self.reached();
+                None
+            }
+            Event::Apply(object) => {
+                self.trouble.over();
+                let key = Key::of(&object);
+                Some(self.upsert(key, object))
+            }
+            Event::Delete(object) => {
+                self.trouble.over();
+                let key = Key::of(&object);
+                self.known.remove(&key);
+                Some(Change::Remove(key))
+            }
+        }
+    }
+
+    fn upsert(&mut self, key: Key, mut object: K) -> Change<K> {
+        object.managed_fields_mut().clear();
+        self.known.insert(key);
+        Change::Upsert(object)
+    }
+
+    fn reached(&mut self) {
+        if self.synced == Progress::NotYet {
+            self.synced = Progress::Due;
+        }
+    }
+
+    /// Pauses as the error deserves; the next poll tries again.
+    async fn failed(&mut self, error: watcher::Error) {
+        let code = code(&error);
+        if code == Some(404) && self.selection.optional {
+            self.absent().await;
+            return;
+        }
+        let pause = self.trouble.again(&error);
+        tokio::time::sleep(pause).await;
+        if code == Some(410) || self.trouble.failures % WATCH_FAILURES_BEFORE_RELIST == 0 {
+            self.restart();
+        }
+    }
+
+    /// The kind is not installed (any more): nothing of it exists.
+    async fn absent(&mut self) {
+        if self.synced != Progress::Told || !self.known.is_empty() {
+            info!(
+                kind = self.trouble.path,
+                "not installed in this cluster; watching for it"
+            );
+            self.vanished.extend(self.known.drain());
+            self.reached();
+            self.restart();
+            return;
+        }
+        tokio::time::sleep(ABSENT_KIND_RETRY).await;
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.listing = None;
+        self.source = source(&self.api, &self.selection);
+    }
+}
+
+fn source<K>(api: &Api<K>, selection: &Selection) -> BoxStream<'static, watcher::Result<Event<K>>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Send,
+{
+    let config = watcher::Config {
+        label_selector: selection.labels.clone(),
+        field_selector: selection.fields.clone(),
+        page_size: Some(LIST_PAGE),
+        ..watcher::Config::default()
+    };
+    watcher::watcher(api.clone(), config).boxed()
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        watcher::Error::WatchError(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// Failures in a row: their pauses, and log lines that do not repeat endlessly.
+struct Trouble {
+    path: String,
+    failures: u32,
+    warned: Option<Instant>,
+}
+
+impl Trouble {
+    fn new(path: String) -> Self {
+        Self {
+            path,
+            failures: 0,
+            warned: None,
+        }
+    }
+
+    fn again(&mut self, error: &watcher::Error) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        // A single broken watch is everyday life: it is resumed silently.
+        let tell = self.failures > 1
+            && self
+                .warned
+                .is_none_or(|last| last.elapsed() >= WATCH_WARN_EVERY);
+        if tell {
+            self.warned = Some(Instant::now());
+            warn!(
+                what = self.path,
+                failures = self.failures,
+                "watch: {}",
+                describe(error)
+            );
+        } else {
+            debug!(
+                what = self.path,
+                failures = self.failures,
+                "watch: {}",
+                describe(error)
+            );
+        }
+        let doublings = self.failures.saturating_sub(1).min(10);
+        (WATCH_RETRY_FIRST * 2u32.pow(doublings)).min(WATCH_RETRY_LONGEST)
+    }
+
+    fn over(&mut self) {
+        if self.warned.take().is_some() {
+            info!(what = self.path, "watch: works again");
+        }
+        self.failures = 0;
+    }
+}
+
+fn describe(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => {
+            Error::from_status("list".to_owned(), status).to_string()
+        }
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            Error::from_status("watch".to_owned(), status).to_string()
+        }
+        other => chain(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;
