@@ -1,1 +1,26 @@
-//! Metrics and the access log, in Istio's names and order.
+//! Metrics, the access log and the process log, in Istio's names and order.
+//!
+//! Nothing here blocks the data path: counters are plain atomics in shards that belong to one worker each, log lines go
+//! through a bounded channel to one writer thread, and what does not fit is dropped and counted.
+
+mod access;
+mod connections;
+pub mod limits;
+mod logging;
+mod registry;
+mod text;
+mod writer;
+
+pub use access::{AccessLog, AccessRecord, Event, Peer};
+pub use connections::{
+    ConnectionEnds, ConnectionLabels, ConnectionMetrics, ConnectionSeries, Reporter, ResponseFlags,
+    SecurityPolicy, Shard,
+};
+pub use logging::{
+    Level, LogError, flush_logs, init_logging, log_levels, register_log_metrics, reset_log_levels,
+    set_log_levels,
+};
+pub use registry::{
+    Counter, CounterFamily, Encoder, Format, Gauge, GaugeFamily, Histogram, HistogramFamily,
+    Registry,
+};
