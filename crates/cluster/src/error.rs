@@ -218,3 +218,6 @@ pub(crate) fn transport(error: &kube::Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,6 @@ async fn replace(api: &Api<Lease>, lease: &Lease) -> Result<Lease> {
     let doing = format!("update Lease {name}");
     bounded(doing, api.replace(&name, &parameters, lease)).await
 }
+
+#[cfg(test)]
+mod tests;

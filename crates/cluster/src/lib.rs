@@ -27,3 +27,6 @@ pub use watch::{Change, Selection, Watch, watch};
 pub use write::{
     FIELD_MANAGER, apply, apply_status, create, delete, get, list, merge_patch, merge_status,
 };
+
+#[cfg(test)]
+mod fake;

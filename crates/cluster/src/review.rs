@@ -167,3 +167,6 @@ pub fn describe_rights(rights: &[Right]) -> String {
         .collect::<Vec<_>>()
         .join(", ")
 }
+
+#[cfg(test)]
+mod tests;

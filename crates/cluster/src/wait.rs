@@ -125,3 +125,6 @@ fn passed(what: &str, after: Duration, last: String) -> Error {
         last,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::limits::{LIST_PAGE, REQUEST_DEADLINE};
 
 /// Field manager of what the mesh's own parts apply.
-pub const FIELD_MANAGER: &str = "tulle";
+pub use tulle_api::contract::FIELD_MANAGER;
 
 /// What can be read through these functions.
 pub trait Object: Resource + Clone + DeserializeOwned + Debug {}

@@ -1,1 +1,154 @@
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use tokio::time::timeout;
+
+use super::{Change, Selection, watch};
+use crate::fake::{Answer, Fake, config_map, event, page, refusal, status};
+
+/// "+name=datum", "-namespace/name" or "synced", as long as they come without delay.
+async fn changes(fake: &Fake, selection: Selection, wanted: usize) -> Vec<String> {
+    let api: Api<ConfigMap> = Api::all(fake.client());
+    let mut stream = watch(api, selection);
+    let mut seen = Vec::new();
+    while seen.len() < wanted {
+        let next = timeout(Duration::from_secs(60), stream.next()).await;
+        let Ok(Some(change)) = next else { break };
+        seen.push(match change {
+            Change::Upsert(object) => {
+                assert_eq!(
+                    object.metadata.managed_fields,
+                    Some(vec![]),
+                    "kept managedFields"
+                );
+                let data = object.data.unwrap_or_default();
+                format!("+{}={}", object.metadata.name.unwrap(), data["key"])
+            }
+            Change::Remove(key) => format!("-{key}"),
+            Change::Synced => "synced".to_owned(),
+        });
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_are_joined_and_synced_comes_after_the_last() {
+    let fake = Fake::new(vec![
+        page(5, Some("more"), vec![config_map("a", 1, "1")]),
+        page(5, None, vec![config_map("b", 2, "2")]),
+    ]);
+    assert_eq!(
+        changes(&fake, Selection::default(), 3).await,
+        ["+a=1", "+b=2", "synced"]
+    );
+    let requests = fake.requests();
+    assert!(requests[0].contains("limit=250"), "{requests:?}");
+    assert!(requests[1].contains("continue=more"), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_vanished_while_the_watch_was_lost_is_removed() {
+    let fake = Fake::new(vec![
+        page(
+            5,
+            None,
+            vec![config_map("a", 1, "1"), config_map("b", 2, "2")],
+        ),
+        Answer::Events(vec![
+            event("MODIFIED", config_map("b", 6, "3")),
+            event("ERROR", status(410, "Expired", "too old resource version")),
+        ]),
+        page(
+            9,
+            None,
+            vec![config_map("b", 6, "3"), config_map("c", 8, "4")],
+        ),
+        Answer::Events(vec![event("DELETED", config_map("c", 10, "4"))]),
+    ]);
+    let seen = changes(&fake, Selection::default(), 8).await;
+    let wanted = [
+        "+a=1",
+        "+b=2",
+        "synced",
+        "+b=3",
+        "+b=3",
+        "+c=4",
+        "-default/a",
+        "-default/c",
+    ];
+    assert_eq!(seen, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_is_resumed_where_it_ended() {
+    let fake = Fake::new(vec![
+        page(5, None, vec![]),
+        Answer::Events(vec![event("ADDED", config_map("a", 7, "1"))]),
+        Answer::Events(vec![event("MODIFIED", config_map("a", 8, "2"))]),
+    ]);
+    let seen = changes(&fake, Selection::fields("metadata.name=a"), 3).await;
+    assert_eq!(seen, ["synced", "+a=1", "+a=2"]);
+    let requests = fake.requests();
+    assert!(requests[2].contains("resourceVersion=7"), "{requests:?}");
+    assert!(
+        requests
+            .iter()
+            .all(|r| r.contains("fieldSelector=metadata.name%3Da"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absent_kind_is_an_empty_set_until_it_appears() {
+    let absent = || {
+        refusal(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+    };
+    let fake = Fake::new(vec![
+        absent(),
+        absent(),
+        absent(),
+        page(5, None, vec![config_map("a", 1, "1")]),
+    ]);
+    assert_eq!(
+        changes(&fake, Selection::optional(), 2).await,
+        ["synced", "+a=1"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_disappears_takes_its_objects_along() {
+    let fake = Fake::new(vec![
+        page(5, None, vec![config_map("a", 1, "1")]),
+        refusal(404, "NotFound", "gone"),
+    ]);
+    let seen = changes(&fake, Selection::optional(), 3).await;
+    assert_eq!(seen, ["+a=1", "synced", "-default/a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_required_kind_is_never_taken_for_empty() {
+    let fake = Fake::new(vec![
+        refusal(404, "NotFound", "not there"),
+        refusal(500, "InternalError", "etcd is away"),
+        refusal(403, "Forbidden", "not yet"),
+        page(5, None, vec![]),
+    ]);
+    assert_eq!(changes(&fake, Selection::default(), 1).await, ["synced"]);
+    assert_eq!(fake.requests().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_the_server_does_not_know_leads_to_a_new_list() {
+    let mut script = vec![page(900, None, vec![config_map("a", 1, "1")])];
+    // After a restore of etcd the old version lies in the future.
+    script.extend((0..5).map(|_| refusal(504, "Timeout", "Too large resource version: 900")));
+    script.push(page(3, None, vec![]));
+    let fake = Fake::new(script);
+    let seen = changes(&fake, Selection::default(), 3).await;
+    assert_eq!(seen, ["+a=1", "synced", "-default/a"]);
+}
