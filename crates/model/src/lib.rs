@@ -5,12 +5,14 @@
 
 mod balance;
 mod identity;
+mod intern;
 mod mesh;
 mod service;
 mod workload;
 
 pub use balance::{Chosen, NoEndpoint, choose};
 pub use identity::{Identity, IdentityError};
+pub use intern::Interner;
 pub use mesh::{Destination, Mesh};
 pub use service::{
     AppProtocol, HealthPolicy, LoadBalancing, Mode, NetworkAddress, Port, Scope, Service,
@@ -19,3 +21,6 @@ pub use service::{
 pub use workload::{
     GatewayAddress, GatewayDestination, Health, Locality, Tunnel, Workload, WorkloadKind,
 };
+
+#[cfg(test)]
+mod tests;

@@ -87,8 +87,11 @@ impl Mesh {
             claims.sort();
             self.by_vip.insert(address.clone(), claims.into());
         }
+        let wide = service.addresses.iter().any(is_wide);
         self.services.insert(key, service);
-        self.index_wide_ranges();
+        if wide {
+            self.index_wide_ranges();
+        }
     }
 
     /// Removes a service; false when it was not there.
@@ -106,7 +109,9 @@ impl Mesh {
                 self.by_vip.insert(address.clone(), left.into());
             }
         }
-        self.index_wide_ranges();
+        if old.addresses.iter().any(is_wide) {
+            self.index_wide_ranges();
+        }
         true
     }
 
@@ -182,22 +187,10 @@ impl Mesh {
         best
     }
 
+    /// Ranges are few and change rarely: all of them again, from the claims.
     fn index_wide_ranges(&mut self) {
-        let mut wide: Vec<NetworkAddress> = Vec::new();
-        let has_wide = |s: &Arc<Service>| {
-            s.addresses
-                .iter()
-                .any(|a| a.range.prefix_len() < a.range.max_prefix_len())
-        };
-        for service in self.services.values().filter(|s| has_wide(s)) {
-            wide.extend(
-                service
-                    .addresses
-                    .iter()
-                    .filter(|a| a.range.prefix_len() < a.range.max_prefix_len())
-                    .cloned(),
-            );
-        }
+        let mut wide: Vec<NetworkAddress> =
+            self.by_vip.keys().filter(|a| is_wide(a)).cloned().collect();
         wide.sort_by(|a, b| {
             b.range
                 .prefix_len()
@@ -205,7 +198,10 @@ impl Mesh {
                 .then_with(|| a.range.cmp(&b.range))
                 .then_with(|| a.network.cmp(&b.network))
         });
-        wide.dedup();
         self.wide = wide.into();
     }
+}
+
+fn is_wide(address: &NetworkAddress) -> bool {
+    address.range.prefix_len() < address.range.max_prefix_len()
 }

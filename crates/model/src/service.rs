@@ -49,7 +49,7 @@ impl fmt::Display for ServiceKey {
 }
 
 /// A Kubernetes Service or one host of a ServiceEntry. As Istio's `istio.workload.Service`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Service {
     /// Kubernetes name.
     pub name: Arc<str>,
@@ -63,8 +63,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Further identities that its endpoints may present.
     pub subject_alt_names: Vec<Arc<str>>,
-    /// Its waypoint.
-    pub waypoint: Option<GatewayAddress>,
+    /// Its waypoint; boxed because few have one.
+    pub waypoint: Option<Box<GatewayAddress>>,
     /// How to choose.
     pub load_balancing: LoadBalancing,
     /// Wins over others that claim the same host name or address.
@@ -122,7 +122,7 @@ pub enum AppProtocol {
 }
 
 /// How to choose among the endpoints of a service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoadBalancing {
     /// Scopes, the most important first.
     pub preference: Vec<Scope>,
@@ -133,7 +133,7 @@ pub struct LoadBalancing {
 }
 
 /// Where an endpoint may match the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Scope {
     Region,
@@ -145,7 +145,7 @@ pub enum Scope {
 }
 
 /// What to do with endpoints that match fewer scopes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// No preference.
     #[default]
@@ -159,7 +159,7 @@ pub enum Mode {
 }
 
 /// Which endpoints count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HealthPolicy {
     /// Healthy ones.
     #[default]

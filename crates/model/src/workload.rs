@@ -7,7 +7,7 @@ use crate::identity::Identity;
 use crate::service::{NetworkAddress, Port, ServiceKey};
 
 /// A pod, a WorkloadEntry or an inline endpoint. Field by field as Istio's `istio.workload.Workload`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// `<cluster>//Pod/<ns>/<name>` for pods; opaque to proxies.
     pub uid: Arc<str>,
@@ -53,10 +53,10 @@ pub struct Workload {
     pub locality: Locality,
     /// Relative weight, at least 1 unless deliberately 0.
     pub capacity: u32,
-    /// Its waypoint.
-    pub waypoint: Option<GatewayAddress>,
+    /// Its waypoint; boxed because few have one.
+    pub waypoint: Option<Box<GatewayAddress>>,
     /// Gateway of its network, when that is another one.
-    pub network_gateway: Option<GatewayAddress>,
+    pub network_gateway: Option<Box<GatewayAddress>>,
 }
 
 impl Workload {
@@ -71,7 +71,7 @@ impl Workload {
 }
 
 /// How connections to a workload travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tunnel {
     /// Plain TCP.
     #[default]
@@ -81,7 +81,7 @@ pub enum Tunnel {
 }
 
 /// Readiness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Health {
     /// Ready and not terminating.
     #[default]
@@ -91,7 +91,7 @@ pub enum Health {
 }
 
 /// Kind of the owner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WorkloadKind {
     /// A Deployment.
     Deployment,
@@ -117,7 +117,7 @@ impl WorkloadKind {
 }
 
 /// Where a workload runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Locality {
     /// `topology.kubernetes.io/region` of the node, or empty.
     pub region: Arc<str>,
@@ -128,7 +128,7 @@ pub struct Locality {
 }
 
 /// Address of a waypoint or network gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GatewayAddress {
     /// Which one.
     pub destination: GatewayDestination,
@@ -137,7 +137,7 @@ pub struct GatewayAddress {
 }
 
 /// The two ways to name a gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GatewayDestination {
     /// By service.
     Service(ServiceKey),
