@@ -1,1 +1,6 @@
-//! Harness, end-to-end walks and benches.
+//! Harness, end-to-end walks and benches: everything that watches Tulle from outside.
+
+pub mod kubectl;
+pub mod load;
+pub mod relay;
+pub mod suite;

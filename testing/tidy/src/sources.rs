@@ -117,7 +117,7 @@ fn unsafe_block() -> String {
 /// Paths and tools of a workplace that no reader of this repository has.
 fn words_of_elsewhere() -> [String; 4] {
     [
-        format!("{}/work/", ""),
+        format!("/{}/", "work"),
         format!("../{}/", "shared"),
         format!("bash_{}", "jobs"),
         format!("../.{}", "library"),

@@ -1,0 +1,37 @@
+//! The walks of README and docs/ as tests, driven by kubectl on a playground of their own: real Kubernetes, two nodes.
+//!
+//! `e2e [--keep] [FILTER...]`: cases whose name contains a filter. TULLE_BIN and TULLE_CNI name the programs to install.
+
+mod fixtures;
+mod lifecycle;
+mod proof;
+mod reach;
+mod stage;
+mod steady;
+mod uninstall;
+mod walk;
+
+use std::process::ExitCode;
+
+use stage::Stage;
+use tulle_testing::suite;
+
+fn main() -> ExitCode {
+    let mut filters: Vec<String> = std::env::args().skip(1).collect();
+    let keep = filters.iter().any(|f| f == "--keep");
+    filters.retain(|f| !f.starts_with("--"));
+    let stage = match Stage::up() {
+        Ok(stage) => stage,
+        Err(error) => {
+            eprintln!("error: the playground did not come up: {error:#}\n0 passed, 1 failed");
+            return ExitCode::FAILURE;
+        }
+    };
+    let groups = [walk::CASES, lifecycle::CASES, reach::CASES, steady::CASES, proof::CASES, uninstall::CASES];
+    let cases: Vec<_> = groups.into_iter().flatten().map(|c| suite::Case { name: c.name, run: c.run }).collect();
+    let passed = suite::run(&stage, &cases, &filters, Stage::explain);
+    if keep {
+        stage.keep();
+    }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
