@@ -16,6 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(FILES, [root])?;
     tonic_prost_build::configure()
         .bytes(".envoy.service.discovery.v3")
+        // Ordered, so that equal workloads give equal bytes and so equal versions.
+        .btree_map(".istio.workload")
         .compile_fds(descriptors)?;
     Ok(())
 }

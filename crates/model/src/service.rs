@@ -24,6 +24,12 @@ impl ServiceKey {
         (!namespace.is_empty() && !hostname.is_empty()).then(|| Self(text.into()))
     }
 
+    /// As [`ServiceKey::parse`], without a copy.
+    pub fn shared(text: Arc<str>) -> Option<Self> {
+        let (namespace, hostname) = text.split_once('/')?;
+        (!namespace.is_empty() && !hostname.is_empty()).then_some(Self(text))
+    }
+
     /// `namespace/hostname`.
     pub fn as_str(&self) -> &str {
         &self.0

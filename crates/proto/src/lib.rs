@@ -1,6 +1,20 @@
 //! Wire messages, generated at build time, and their conversions to the model.
 //!
 //! The `.proto` files are our own words for field names and numbers that the wire fixes; each says whose they are.
+//! Decoding never trusts the sender: a resource that cannot be understood is an error that names it, and a policy that
+//! is understood only in part fails closed (see [`decode_authorization`]).
+
+mod address;
+mod authorization;
+mod error;
+mod limits;
+mod scan;
+mod to_wire;
+
+pub use address::{AddressItem, decode_address};
+pub use authorization::decode_authorization;
+pub use error::DecodeError;
+pub use to_wire::{encode_policy, encode_service, encode_workload};
 
 /// Istio's workload discovery: `istio.workload`.
 pub mod workload {
@@ -35,3 +49,6 @@ pub mod discovery {
 pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of L4 authorization policies.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+
+#[cfg(test)]
+mod tests;
