@@ -109,7 +109,7 @@ pub enum Error {
         kind: String,
     },
     /// An awaited condition did not come true in time.
-    #[error("{what} did not happen within {} s: {last}", after.as_secs())]
+    #[error("{what} did not happen within {after:?}: {last}")]
     Deadline {
         /// What was waited for.
         what: String,

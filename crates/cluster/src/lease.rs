@@ -39,7 +39,7 @@ async fn run(client: Client, candidate: Candidate, leads: watch::Sender<bool>) {
     let api: Api<Lease> = Api::namespaced(client, &candidate.namespace);
     let mut election = Election::new(candidate);
     loop {
-        election.round(&api, &leads).await;
+        election.round(&api, &leads, Instant::now()).await;
         tokio::select! {
             () = sleep(LEASE_RENEW) => {}
             () = leads.closed() => break,
@@ -68,9 +68,8 @@ impl Election {
         }
     }
 
-    async fn round(&mut self, api: &Api<Lease>, leads: &watch::Sender<bool>) {
-        let before = Instant::now();
-        match tokio::time::timeout(LEASE_DURATION / 2, self.attempt(api)).await {
+    async fn round(&mut self, api: &Api<Lease>, leads: &watch::Sender<bool>, before: Instant) {
+        match tokio::time::timeout(LEASE_DURATION / 2, self.attempt(api, before)).await {
             Ok(Ok(true)) => self.ours_until = Some(before + LEASE_DURATION),
             Ok(Ok(false)) => self.ours_until = None,
             Ok(Err(error)) => {
@@ -103,7 +102,7 @@ impl Election {
     }
 
     /// `true` when the lease is ours after this attempt.
-    async fn attempt(&mut self, api: &Api<Lease>) -> Result<bool> {
+    async fn attempt(&mut self, api: &Api<Lease>, now: Instant) -> Result<bool> {
         let name = &self.candidate.lease;
         let written = match get(api, name).await? {
             None => {
@@ -118,7 +117,7 @@ impl Election {
             }
             Some(mut lease) => {
                 let spec = lease.spec.take().unwrap_or_default();
-                if !self.may_take(&spec) {
+                if !self.may_take(&spec, now) {
                     return Ok(false);
                 }
                 lease.spec = Some(self.spec(Some(&spec)));
@@ -134,7 +133,7 @@ impl Election {
     }
 
     /// Ours, nobody's, or not renewed for as long as it says (by our own clock).
-    fn may_take(&mut self, spec: &LeaseSpec) -> bool {
+    fn may_take(&mut self, spec: &LeaseSpec, now: Instant) -> bool {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if holder.is_empty() || holder == self.candidate.holder {
             self.theirs = None;
@@ -146,9 +145,9 @@ impl Election {
             .and_then(|seconds| u64::try_from(seconds).ok())
             .map_or(LEASE_DURATION, Duration::from_secs);
         match &self.theirs {
-            Some((seen, since)) if *seen == renewed => since.elapsed() > valid,
+            Some((seen, since)) if *seen == renewed => now.duration_since(*since) > valid,
             _ => {
-                self.theirs = Some((renewed, Instant::now()));
+                self.theirs = Some((renewed, now));
                 false
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
@@ -120,13 +121,25 @@ pub(crate) async fn bounded<T>(
     doing: String,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T> {
-    match timeout(REQUEST_DEADLINE, request).await {
+    within(REQUEST_DEADLINE, doing, request).await
+}
+
+/// [`bounded`] with a deadline of its own.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    doing: String,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T> {
+    match timeout(deadline, request).await {
         Ok(answer) => answer.map_err(|error| Error::from_kube(doing, error)),
-        Err(_) => Err(Error::Unreachable {
-            server: String::new(),
-            doing,
-            why: format!("no answer within {} s", REQUEST_DEADLINE.as_secs()),
-        }),
+        Err(_) => {
+            let why = format!("no answer within {deadline:?}");
+            Err(Error::Unreachable {
+                server: String::new(),
+                doing,
+                why,
+            })
+        }
     }
 }
 

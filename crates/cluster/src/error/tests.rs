@@ -28,11 +28,14 @@ async fn every_refusal_says_which_object_and_what_to_do() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_silent_server_is_unreachable() {
     let fake = Fake::new(vec![]);
     let api: Api<ConfigMap> = Api::namespaced(fake.client(), "a");
-    let error = crate::get(&api, "b").await.unwrap_err();
+    let deadline = std::time::Duration::from_millis(50);
+    let error = crate::write::within(deadline, "read b".to_owned(), api.get("b"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
 }
 

@@ -3,7 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Duration, advance};
+use tokio::time::{Duration, Instant};
 
 use super::{Candidate, Election};
 use crate::fake::{Answer, Fake, refusal};
@@ -27,21 +27,24 @@ fn held_by(holder: &str, renewed: i64) -> LeaseSpec {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lease_is_taken_only_when_its_holder_stops_renewing() {
+#[test]
+fn a_lease_is_taken_only_when_its_holder_stops_renewing() {
     let mut election = election();
-    assert!(!election.may_take(&held_by("other", 100)));
-    advance(Duration::from_secs(14)).await;
-    assert!(!election.may_take(&held_by("other", 100)), "still valid");
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    assert!(!election.may_take(&held_by("other", 100), at(0)));
     assert!(
-        !election.may_take(&held_by("other", 101)),
+        !election.may_take(&held_by("other", 100), at(14)),
+        "still valid"
+    );
+    assert!(
+        !election.may_take(&held_by("other", 101), at(14)),
         "renewed: counts anew"
     );
-    advance(Duration::from_secs(14)).await;
-    assert!(!election.may_take(&held_by("other", 101)));
-    advance(Duration::from_secs(2)).await;
-    assert!(election.may_take(&held_by("other", 101)));
-    assert!(election.may_take(&held_by("", 0)) && election.may_take(&held_by("me", 0)));
+    assert!(!election.may_take(&held_by("other", 101), at(28)));
+    assert!(election.may_take(&held_by("other", 101), at(30)));
+    assert!(election.may_take(&held_by("", 0), at(0)));
+    assert!(election.may_take(&held_by("me", 0), at(0)));
 }
 
 #[test]
@@ -57,7 +60,7 @@ fn taking_over_counts_a_transition_and_renewing_does_not() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_leader_without_the_api_server_steps_back_in_time() {
     let fake = Fake::new(vec![
         refusal(404, "NotFound", "no lease yet"),
@@ -69,25 +72,28 @@ async fn a_leader_without_the_api_server_steps_back_in_time() {
     let api: Api<_> = Api::namespaced(fake.client(), "istio-system");
     let (sender, leads) = watch::channel(false);
     let mut election = election();
-    election.round(&api, &sender).await;
+    let start = Instant::now();
+    election.round(&api, &sender, start).await;
     assert!(*leads.borrow());
-    advance(Duration::from_secs(4)).await;
-    election.round(&api, &sender).await;
+    election
+        .round(&api, &sender, start + Duration::from_secs(4))
+        .await;
     assert!(*leads.borrow(), "one lost renewal is no reason");
-    advance(Duration::from_secs(8)).await;
-    election.round(&api, &sender).await;
+    election
+        .round(&api, &sender, start + Duration::from_secs(12))
+        .await;
     assert!(
         !*leads.borrow(),
         "others may lead 15 s after the last renewal"
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn losing_a_race_is_no_error() {
     let fake = Fake::new(vec![
         refusal(404, "NotFound", "no lease yet"),
         refusal(409, "AlreadyExists", "somebody was first"),
     ]);
     let api: Api<_> = Api::namespaced(fake.client(), "istio-system");
-    assert!(!election().attempt(&api).await.unwrap());
+    assert!(!election().attempt(&api, Instant::now()).await.unwrap());
 }

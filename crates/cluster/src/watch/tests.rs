@@ -14,7 +14,7 @@ async fn changes(fake: &Fake, selection: Selection, wanted: usize) -> Vec<String
     let mut stream = watch(api, selection);
     let mut seen = Vec::new();
     while seen.len() < wanted {
-        let next = timeout(Duration::from_secs(60), stream.next()).await;
+        let next = timeout(Duration::from_secs(30), stream.next()).await;
         let Ok(Some(change)) = next else { break };
         seen.push(match change {
             Change::Upsert(object) => {
@@ -33,7 +33,7 @@ async fn changes(fake: &Fake, selection: Selection, wanted: usize) -> Vec<String
     seen
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn pages_are_joined_and_synced_comes_after_the_last() {
     let fake = Fake::new(vec![
         page(5, Some("more"), vec![config_map("a", 1, "1")]),
@@ -48,7 +48,7 @@ async fn pages_are_joined_and_synced_comes_after_the_last() {
     assert!(requests[1].contains("continue=more"), "{requests:?}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_vanished_while_the_watch_was_lost_is_removed() {
     let fake = Fake::new(vec![
         page(
@@ -81,7 +81,7 @@ async fn what_vanished_while_the_watch_was_lost_is_removed() {
     assert_eq!(seen, wanted);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_watch_that_ends_is_resumed_where_it_ended() {
     let fake = Fake::new(vec![
         page(5, None, vec![]),
@@ -99,7 +99,7 @@ async fn a_watch_that_ends_is_resumed_where_it_ended() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_absent_kind_is_an_empty_set_until_it_appears() {
     let absent = || {
         refusal(
@@ -120,7 +120,7 @@ async fn an_absent_kind_is_an_empty_set_until_it_appears() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_kind_that_disappears_takes_its_objects_along() {
     let fake = Fake::new(vec![
         page(5, None, vec![config_map("a", 1, "1")]),
@@ -130,7 +130,7 @@ async fn a_kind_that_disappears_takes_its_objects_along() {
     assert_eq!(seen, ["+a=1", "synced", "-default/a"]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_required_kind_is_never_taken_for_empty() {
     let fake = Fake::new(vec![
         refusal(404, "NotFound", "not there"),
@@ -142,7 +142,7 @@ async fn a_required_kind_is_never_taken_for_empty() {
     assert_eq!(fake.requests().len(), 4);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_version_that_the_server_does_not_know_leads_to_a_new_list() {
     let mut script = vec![page(900, None, vec![config_map("a", 1, "1")])];
     // After a restore of etcd the old version lies in the future.
