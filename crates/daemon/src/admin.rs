@@ -1,0 +1,129 @@
+//! Admin, readiness and metrics pages over HTTP/1.1.
+
+mod pages;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::limits::{
+    ACCEPT_PAUSE, ADMIN_BODY, ADMIN_BODY_DEADLINE, ADMIN_CONNECTIONS, ADMIN_HEAD_DEADLINE,
+};
+pub use pages::{Page, Pages, Visit};
+
+/// Listens on `port` of every address, IPv6 and IPv4; IPv4 alone where the kernel has no IPv6.
+pub fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
+        .or_else(|_| listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)))
+}
+
+/// Listens on `port` of 127.0.0.1 only: pages that tell or change what no neighbour may know or change.
+pub fn listen_locally(port: u16) -> io::Result<TcpListener> {
+    listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+}
+
+/// Listens on `address`, on a tokio runtime. The port may be shared with a process that is about to end.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        tokio::net::TcpSocket::new_v4()?
+    } else {
+        tokio::net::TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(128)
+}
+
+/// Serves `pages` on `listener` for as long as it is polled.
+pub async fn serve(listener: TcpListener, pages: Pages) {
+    let pages = Arc::new(pages);
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    loop {
+        // Never closed, so never an error.
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let pages = pages.clone();
+                tokio::spawn(async move {
+                    serve_connection(stream, pages).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an admin connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, pages: Arc<Pages>) {
+    let service = service_fn(move |request| answer(request, pages.clone()));
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(ADMIN_HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection ended early");
+    }
+}
+
+fn answer(
+    request: Request<Incoming>,
+    pages: Arc<Pages>,
+) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
+    async move {
+        let page = match read(request).await {
+            Ok(visit) => pages.answer(visit).await,
+            Err(refusal) => refusal,
+        };
+        let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = Response::new(Full::new(page.body));
+        *response.status_mut() = status;
+        if let Ok(value) = header::HeaderValue::from_str(&page.content_type) {
+            response.headers_mut().insert(header::CONTENT_TYPE, value);
+        }
+        Ok(response)
+    }
+}
+
+async fn read(request: Request<Incoming>) -> Result<Visit, Page> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(
+        ADMIN_BODY_DEADLINE,
+        Limited::new(body, ADMIN_BODY).collect(),
+    );
+    let body = match body.await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return Err(Page::text(413, "the request body is too large or broken\n")),
+        Err(_) => return Err(Page::text(408, "the request body did not arrive in time\n")),
+    };
+    let headers = head.headers.iter().filter_map(|(name, value)| {
+        let value = value.to_str().ok()?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    });
+    Ok(Visit {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: pages::parse_query(head.uri.query().unwrap_or("")),
+        headers: headers.collect(),
+        body,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! The bounds of this crate.
+
+use std::time::Duration;
+
+/// Stack of a worker thread. Connections live on the heap; this holds one poll.
+pub const WORKER_STACK: usize = 512 << 10;
+/// Connections to one admin listener at the same time; more wait in its backlog.
+pub const ADMIN_CONNECTIONS: usize = 64;
+/// Body of an admin request.
+pub const ADMIN_BODY: usize = 1 << 20;
+/// How long an admin client may take to send its request head.
+pub const ADMIN_HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an admin client may take to send its request body.
+pub const ADMIN_BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause after accept failed, for example because descriptors ran out.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Things that the keeper holds at the same time. Ten listeners per pod and 250 pods are far below.
+pub const KEPT_ENTRIES: usize = 16_384;
+/// Descriptors of one kept thing (the kernel's limit for one message is 253).
+pub const KEPT_DESCRIPTORS: usize = 32;
+/// Length of a key.
+pub const KEPT_KEY: usize = 512;
+/// A worker that lived for at least this long is restarted at once.
+pub const WORKER_PROVED: Duration = Duration::from_secs(5);
+/// First pause before restarting a worker that died early; doubles up to [`RESTART_PAUSE_MAX`].
+pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause before a restart.
+pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Deaths within [`WORKER_PROVED`] of their start after which the keeper gives what it holds up: the state that it
+/// hands back may be what kills the worker.
+pub const DEATHS_BEFORE_FORGETTING: u32 = 5;
