@@ -1,0 +1,114 @@
+//! The mesh configuration: ConfigMap `istio`, key `mesh`.
+
+use serde::Deserialize;
+
+/// What of Istio's MeshConfig this project heeds; other fields are left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshConfig {
+    /// Trust domain of all identities.
+    pub trust_domain: String,
+    /// Older trust domains whose identities mean the same.
+    pub trust_domain_aliases: Vec<String>,
+    /// Namespace whose policies concern the whole mesh.
+    pub root_namespace: String,
+    /// Namespaces that the control plane looks at; any selector may match, none means all.
+    pub discovery_selectors: Vec<DiscoverySelector>,
+}
+
+/// Kubernetes' label selector, on namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DiscoverySelector {
+    /// Exact labels.
+    pub match_labels: std::collections::BTreeMap<String, String>,
+    /// Conditions.
+    pub match_expressions: Vec<SelectorRequirement>,
+}
+
+/// One condition on a label.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SelectorRequirement {
+    /// The label.
+    pub key: String,
+    /// How it is compared.
+    pub operator: SelectorOperator,
+    /// With what.
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+/// How a label is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names are Kubernetes'")]
+pub enum SelectorOperator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+/// The mesh configuration is not usable; what was in force stays.
+#[derive(Debug)]
+pub struct MeshConfigError(String);
+
+impl std::fmt::Display for MeshConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ConfigMap istio, key mesh: {}; correct it with kubectl -n istio-system edit configmap istio", self.0)
+    }
+}
+
+impl std::error::Error for MeshConfigError {}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            trust_domain: crate::contract::TRUST_DOMAIN.to_owned(),
+            trust_domain_aliases: Vec::new(),
+            root_namespace: crate::contract::SYSTEM_NAMESPACE.to_owned(),
+            discovery_selectors: Vec::new(),
+        }
+    }
+}
+
+impl MeshConfig {
+    /// Parses the text of key `mesh` (YAML or JSON). An empty text gives the defaults.
+    pub fn parse(text: &str) -> Result<Self, MeshConfigError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let mut config: Self =
+            serde_saphyr::from_str(text).map_err(|error| MeshConfigError(error.to_string()))?;
+        // Istio's rule: certificates cannot hold an `@`.
+        config.trust_domain = config.trust_domain.replace('@', ".");
+        if config.trust_domain.is_empty() {
+            config.trust_domain = Self::default().trust_domain;
+        }
+        if config.root_namespace.is_empty() {
+            config.root_namespace = Self::default().root_namespace;
+        }
+        Ok(config)
+    }
+
+    /// Whether the control plane looks at a namespace with these labels.
+    pub fn discovers(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.discovery_selectors.is_empty()
+            || self.discovery_selectors.iter().any(|selector| selector.selects(labels))
+    }
+}
+
+impl DiscoverySelector {
+    fn selects(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| {
+                let value = labels.get(&requirement.key);
+                let listed = value.is_some_and(|value| requirement.values.contains(value));
+                match requirement.operator {
+                    SelectorOperator::In => listed,
+                    SelectorOperator::NotIn => !listed,
+                    SelectorOperator::Exists => value.is_some(),
+                    SelectorOperator::DoesNotExist => value.is_none(),
+                }
+            })
+    }
+}
