@@ -89,6 +89,8 @@ pub(crate) fn pair(
         .map_err(refused)?;
     client.alpn_protocols = vec![ALPN.to_vec()];
     client.enable_sni = false;
+    // The tunnel's record layer takes the traffic secrets over after the handshake; they stay in this crate.
+    client.enable_secret_extraction = true;
     // A resumed session would skip the certificate checks: a certificate that is renewed, or a peer that moved, must be seen.
     client.resumption = Resumption::disabled();
 
@@ -104,6 +106,7 @@ pub(crate) fn pair(
         .with_single_cert(material.chain.to_vec(), material.key.clone_key())
         .map_err(refused)?;
     server.alpn_protocols = vec![ALPN.to_vec()];
+    server.enable_secret_extraction = true;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     Ok((ClientTls(Arc::new(client)), ServerTls(Arc::new(server))))
