@@ -70,8 +70,14 @@ mod tests {
     #[test]
     fn unsealed_memory_is_refused() {
         let fd = memfd_create("tulle-test", MemfdFlags::ALLOW_SEALING).unwrap();
-        assert_eq!(read_sealed(&fd).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            read_sealed(&fd).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         let plain: OwnedFd = tempfile::tempfile().unwrap().into();
-        assert_eq!(read_sealed(&plain).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            read_sealed(&plain).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 }

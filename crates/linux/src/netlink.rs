@@ -24,7 +24,6 @@ pub(crate) struct Request {
 
 /// One message of an answer.
 pub(crate) struct Answer {
-    pub(crate) kind: u16,
     pub(crate) body: Vec<u8>,
 }
 
@@ -101,16 +100,29 @@ fn take_messages(mut bytes: &[u8], answers: &mut Vec<Answer>) -> io::Result<bool
     while bytes.len() >= HEADER {
         let length = read_u32(bytes, 0) as usize;
         if length < HEADER || length > bytes.len() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a netlink message is cut short"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a netlink message is cut short",
+            ));
         }
         let kind = read_u16(bytes, 4);
         let body = &bytes[HEADER..length];
         match kind {
             TYPE_ERROR | TYPE_DONE => {
-                let code = if body.len() >= 4 { read_u32(body, 0).cast_signed() } else { 0 };
-                return if code == 0 { Ok(true) } else { Err(io::Error::from_raw_os_error(-code)) };
+                let code = if body.len() >= 4 {
+                    read_u32(body, 0).cast_signed()
+                } else {
+                    0
+                };
+                return if code == 0 {
+                    Ok(true)
+                } else {
+                    Err(io::Error::from_raw_os_error(-code))
+                };
             }
-            _ => answers.push(Answer { kind, body: body.to_vec() }),
+            _ => answers.push(Answer {
+                body: body.to_vec(),
+            }),
         }
         bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
     }

@@ -50,8 +50,13 @@ impl NetNs {
             ));
         }
         let stat = rustix::fs::fstat(&fd)?;
-        let id = NetNsId { dev: stat.st_dev, ino: stat.st_ino };
-        Ok(Self { inner: Arc::new(Inner { fd, id }) })
+        let id = NetNsId {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+        };
+        Ok(Self {
+            inner: Arc::new(Inner { fd, id }),
+        })
     }
 
     /// Opens a namespace by path: `/proc/PID/ns/net`, `/run/netns/NAME`.
@@ -82,7 +87,8 @@ impl NetNs {
             crate::netlink::loopback_up()?;
             Self::current()
         })?;
-        made.join().map_err(|_| io::Error::other("the thread that makes a namespace panicked"))?
+        made.join()
+            .map_err(|_| io::Error::other("the thread that makes a namespace panicked"))?
     }
 
     /// Identity of the namespace: equal for two descriptors of the same namespace.
@@ -147,7 +153,11 @@ fn namespace_type(fd: BorrowedFd<'_>) -> io::Result<i32> {
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory of ours.
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) };
-    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+    if kind < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(kind)
+    }
 }
 
 #[cfg(test)]

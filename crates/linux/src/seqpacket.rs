@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -55,7 +55,9 @@ impl SeqListener {
         // Nobody can connect before listen, so the mode is in force in time.
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         rustix::net::listen(&socket, SEQPACKET_QUEUE)?;
-        Ok(Self { socket: AsyncFd::new(socket)? })
+        Ok(Self {
+            socket: register(socket)?,
+        })
     }
 
     /// The next connection.
@@ -66,7 +68,9 @@ impl SeqListener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accepted = self
             .socket
-            .async_io(Interest::READABLE, |s| Ok(rustix::net::accept_with(s, flags)?))
+            .async_io(Interest::READABLE, |s| {
+                Ok(rustix::net::accept_with(s, flags)?)
+            })
             .await?;
         SeqStream::from_fd(accepted)
     }
@@ -89,7 +93,9 @@ impl SeqStream {
     /// Without a tokio runtime, or when it is not a socket.
     pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Self { socket: AsyncFd::new(socket)? })
+        Ok(Self {
+            socket: register(socket)?,
+        })
     }
 
     /// Sends one message with descriptors; the whole of it or nothing.
@@ -97,7 +103,9 @@ impl SeqStream {
     /// # Errors
     /// `BrokenPipe` when the peer is gone; `InvalidInput` when there are too many descriptors.
     pub async fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.socket.async_io(Interest::WRITABLE, |s| send(s, message, fds)).await
+        self.socket
+            .async_io(Interest::WRITABLE, |s| send(s, message, fds))
+            .await
     }
 
     /// Receives one message into `buffer`; returns its length and its descriptors. Length 0 is the end of the connection.
@@ -105,7 +113,9 @@ impl SeqStream {
     /// # Errors
     /// `InvalidData` when the message is longer than `buffer` or carries more descriptors than we take.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        self.socket.async_io(Interest::READABLE, |s| recv(s, buffer)).await
+        self.socket
+            .async_io(Interest::READABLE, |s| recv(s, buffer))
+            .await
     }
 
     /// Who connected, as the kernel recorded it.
@@ -135,7 +145,11 @@ impl AsFd for SeqStream {
 /// When it is not one.
 pub fn peer_credentials(socket: &impl AsFd) -> io::Result<PeerCredentials> {
     // SO_PEERCRED reports pid 0 for a peer outside our PID namespace, which rustix's non-zero pid cannot hold.
-    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: both pointers are to live values, and `length` says how large `peer` is.
     let outcome = unsafe {
@@ -150,7 +164,11 @@ pub fn peer_credentials(socket: &impl AsFd) -> io::Result<PeerCredentials> {
     if outcome != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(PeerCredentials { pid: u32::try_from(peer.pid).unwrap_or(0), uid: peer.uid, gid: peer.gid })
+    Ok(PeerCredentials {
+        pid: u32::try_from(peer.pid).unwrap_or(0),
+        uid: peer.uid,
+        gid: peer.gid,
+    })
 }
 
 /// Two connected blocking ends without a runtime: for a process and the worker that it starts. Both close on exec.
@@ -172,15 +190,30 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// As [`SeqStream::send`].
 pub fn send(socket: &impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if fds.len() > DESCRIPTORS_PER_MESSAGE {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "too many descriptors for one message",
+        ));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
+    let mut space =
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(io::Error::other("the control buffer is too small for the descriptors"));
+        return Err(io::Error::other(
+            "the control buffer is too small for the descriptors",
+        ));
     }
-    let sent = rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)?;
-    if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    let sent = rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(message)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
+    if sent == message.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }
 
 /// Receives one message on a socket without a runtime; blocks if the socket does. Length 0 is the end.
@@ -188,7 +221,8 @@ pub fn send(socket: &impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::R
 /// # Errors
 /// As [`SeqStream::recv`].
 pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
+    let mut space =
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = rustix::net::recvmsg(
         socket,
@@ -202,15 +236,31 @@ pub fn recv(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<Own
             fds.extend(rights);
         }
     }
-    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is longer than agreed"));
+    if got
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+    {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the message is longer than agreed",
+        ));
     }
     Ok((got.bytes, fds))
 }
 
+fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open and the same file for as long as it lives, and AsyncFd owns it.
+    unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
+}
+
 fn seqpacket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+    Ok(rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags,
+        None,
+    )?)
 }
 
 #[cfg(test)]

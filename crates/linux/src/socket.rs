@@ -19,7 +19,10 @@ use crate::limits::{ACCEPT_QUEUE, KEEPALIVE, KEEPALIVE_PROBES};
 pub fn listen(ns: &NetNs, addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     match listen_on(ns, addr) {
         Err(error) if addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && without_ipv6(&error) => {
-            listen_on(ns, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()))
+            listen_on(
+                ns,
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()),
+            )
         }
         outcome => outcome,
     }
@@ -32,7 +35,11 @@ pub fn listen(ns: &NetNs, addr: SocketAddr) -> io::Result<std::net::TcpListener>
 /// # Errors
 /// Without CAP_NET_ADMIN, or when `from` and `to` are of different families.
 pub fn dial_socket(ns: &NetNs, to: IpAddr, from: Option<IpAddr>, mark: u32) -> io::Result<OwnedFd> {
-    let domain = if to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let domain = if to.is_ipv4() {
+        Domain::IPV4
+    } else {
+        Domain::IPV6
+    };
     let socket = ns.enter(|| tcp(domain))??;
     socket.set_tcp_nodelay(true)?;
     keepalive(&socket)?;
@@ -56,14 +63,20 @@ pub fn dial_socket(ns: &NetNs, to: IpAddr, from: Option<IpAddr>, mark: u32) -> i
 pub fn original_destination(s: &impl AsFd) -> io::Result<SocketAddr> {
     let socket = SockRef::from(s);
     // A v6 listener that serves both families must be asked by the family of the connection.
-    let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+    let local = socket
+        .local_addr()?
+        .as_socket()
+        .ok_or(io::ErrorKind::InvalidInput)?;
     let canonical = unmap(local);
     let original = if canonical.is_ipv4() {
         socket.original_dst_v4()
     } else {
         socket.original_dst_v6()
     };
-    Ok(original.ok().and_then(|a| a.as_socket()).map_or(canonical, unmap))
+    Ok(original
+        .ok()
+        .and_then(|a| a.as_socket())
+        .map_or(canonical, unmap))
 }
 
 /// Makes closing send RST instead of FIN (SO_LINGER 0): a refused connection must not look like an orderly end.
@@ -121,7 +134,11 @@ fn listen_on(ns: &NetNs, addr: SocketAddr) -> io::Result<std::net::TcpListener> 
 }
 
 fn tcp(domain: Domain) -> io::Result<Socket> {
-    Socket::new_raw(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+    Socket::new_raw(
+        domain,
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )
 }
 
 fn transparent(socket: &Socket, domain: Domain) -> io::Result<()> {
@@ -155,7 +172,11 @@ fn set_option(socket: &Socket, level: i32, name: i32) -> io::Result<()> {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn keepalive(socket: &Socket) -> io::Result<()> {
@@ -168,5 +189,8 @@ fn keepalive(socket: &Socket) -> io::Result<()> {
 }
 
 fn without_ipv6(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
 }

@@ -36,12 +36,21 @@ fn a_panic_inside_still_comes_back() {
 #[test]
 fn only_network_namespaces_are_taken() {
     let file = File::open("/dev/null").unwrap();
-    assert_eq!(NetNs::from_fd(file.into()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(
+        NetNs::from_fd(file.into()).unwrap_err().kind(),
+        io::ErrorKind::InvalidInput
+    );
     let mount = File::open("/proc/self/ns/mnt").unwrap();
-    assert_eq!(NetNs::from_fd(mount.into()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(
+        NetNs::from_fd(mount.into()).unwrap_err().kind(),
+        io::ErrorKind::InvalidInput
+    );
 }
 
 #[test]
 fn two_descriptors_of_one_namespace_are_equal() {
-    assert_eq!(NetNs::current().unwrap(), NetNs::open(Path::new("/proc/thread-self/ns/net")).unwrap());
+    assert_eq!(
+        NetNs::current().unwrap(),
+        NetNs::open(Path::new("/proc/thread-self/ns/net")).unwrap()
+    );
 }

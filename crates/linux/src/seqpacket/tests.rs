@@ -55,7 +55,10 @@ async fn the_peer_is_known_by_the_kernel() {
     let _client = SeqStream::connect(&path).unwrap();
     let server = listener.accept().await.unwrap();
     let peer = server.peer_credentials().unwrap();
-    assert_eq!((peer.pid, peer.uid), (std::process::id(), crate::process::effective_user()));
+    assert_eq!(
+        (peer.pid, peer.uid),
+        (std::process::id(), crate::process::effective_user())
+    );
 }
 
 #[tokio::test]
@@ -63,7 +66,10 @@ async fn binding_again_replaces_what_was_left() {
     let dir = tempfile::tempdir().unwrap();
     let (first, path) = connected(&dir);
     drop(first);
-    assert_eq!(SeqStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        SeqStream::connect(&path).unwrap_err().kind(),
+        io::ErrorKind::ConnectionRefused
+    );
     let again = SeqListener::bind(&path, 0o600).unwrap();
     let _client = SeqStream::connect(&path).unwrap();
     again.accept().await.unwrap();
@@ -82,5 +88,8 @@ fn a_pair_needs_no_runtime() {
 fn too_many_descriptors_are_refused_before_sending() {
     let (a, _b) = pair().unwrap();
     let many = vec![a.as_fd(); DESCRIPTORS_PER_MESSAGE + 1];
-    assert_eq!(send(&a, b"x", &many).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(
+        send(&a, b"x", &many).unwrap_err().kind(),
+        io::ErrorKind::InvalidInput
+    );
 }
