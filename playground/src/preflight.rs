@@ -10,11 +10,11 @@ use crate::{prerequisites, process};
 
 /// Tries, in namespaces that vanish at once, each thing that a playground needs of the kernel. Prints the missing one.
 const KERNEL: &str = r#"
-lacks() { echo "$1"; exit 1; }
-ip link add a type veth peer name b 2>/dev/null || lacks "veth interfaces (CONFIG_VETH)"
-ip link add c type bridge 2>/dev/null || lacks "bridges (CONFIG_BRIDGE)"
-printf 'table inet t {\n chain c {\n type nat hook output priority -100;\n meta l4proto tcp redirect to :15001\n }\n}\n' \
-  | nft -f - 2>/dev/null || lacks "nftables with redirects (CONFIG_NF_TABLES_INET, CONFIG_NFT_REDIR)"
+try() { what=$1; shift; said=$("$@" 2>&1) || { echo "$what: $said"; exit 1; }; }
+try "veth interfaces (CONFIG_VETH)" ip link add veth0 type veth peer name veth1
+try "bridges (CONFIG_BRIDGE)" ip link add bridge0 type bridge
+try "nftables with redirects (CONFIG_NF_TABLES_INET, CONFIG_NFT_REDIR)" nft '
+  table inet probe { chain out { type nat hook output priority -100; meta l4proto tcp redirect to :15001; }; }'
 "#;
 
 /// Everything except what depends on the playground's own files.
@@ -52,7 +52,7 @@ fn kernel() -> Result<()> {
         let said = String::from_utf8_lossy(&output.stderr);
         match lacks.trim() {
             "" => bail!("namespaces cannot be made here: {}; in a container, it must be privileged", said.trim()),
-            lacks => bail!("this kernel lacks {lacks}, which a playground needs"),
+            lacks => bail!("a playground needs of the kernel: {lacks}"),
         }
     }
     Ok(())

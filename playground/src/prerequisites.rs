@@ -24,7 +24,7 @@ enum When {
 }
 
 /// Program, Debian package, purpose.
-const PROGRAMS: [(&str, &str, When, &str); 14] = [
+const PROGRAMS: [(&str, &str, When, &str); 13] = [
     ("ip", "iproute2", When::Run, "interfaces and network namespaces"),
     ("nft", "nftables", When::Run, "Services in kube-proxy, redirects of the mesh"),
     ("conntrack", "conntrack", When::Run, "kube-proxy's cleaning of UDP connections"),
@@ -34,7 +34,6 @@ const PROGRAMS: [(&str, &str, When, &str); 14] = [
     ("nsenter", "util-linux", When::Run, "entering the machines"),
     ("unshare", "util-linux", When::Run, "making the machines"),
     ("setsid", "util-linux", When::Run, "starting the machines"),
-    ("modprobe", "kmod", When::Run, "kube-proxy's look at the kernel"),
     ("ldd", "libc-bin", When::Run, "finding the libraries of programs that go into images"),
     ("curl", "curl", When::Run, "the samples' client"),
     ("gcc", "gcc", When::Build, "the pause program, and Rust's cryptography"),
