@@ -93,16 +93,20 @@ impl MeshConfig {
     /// Whether the control plane looks at a namespace with these labels.
     pub fn discovers(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
         self.discovery_selectors.is_empty()
-            || self.discovery_selectors.iter().any(|selector| selector.selects(labels))
+            || self
+                .discovery_selectors
+                .iter()
+                .any(|selector| selector.selects(|key| labels.get(key).map(String::as_str)))
     }
 }
 
 impl DiscoverySelector {
-    fn selects(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    /// Whether it selects something whose labels this looks up.
+    pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.match_labels.iter().all(|(key, value)| label(key) == Some(value))
             && self.match_expressions.iter().all(|requirement| {
-                let value = labels.get(&requirement.key);
-                let listed = value.is_some_and(|value| requirement.values.contains(value));
+                let value = label(&requirement.key);
+                let listed = value.is_some_and(|v| requirement.values.iter().any(|r| r == v));
                 match requirement.operator {
                     SelectorOperator::In => listed,
                     SelectorOperator::NotIn => !listed,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 /// One authorization policy. Serializes in the shape of a node proxy's config dump.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// Kubernetes name, or a converted one (`istio_converted_static_strict`).
@@ -74,7 +74,7 @@ pub enum Action {
 }
 
 /// All clauses must hold. A rule without clauses matches everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Rule {
     /// AND.
@@ -82,7 +82,7 @@ pub struct Rule {
 }
 
 /// Any match must hold. A clause without matches holds; empty matches are skipped, so one with nothing else does not.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Clause {
     /// OR.
@@ -90,7 +90,7 @@ pub struct Clause {
 }
 
 /// All fields that are not empty must hold: any value of a field, and no value of its `not_` twin.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are Istio's; every `not_` field is the negation of its twin")]
 pub struct Match {
@@ -129,7 +129,7 @@ impl Match {
 }
 
 /// A service account of a namespace, in any trust domain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountMatch {
     /// Kubernetes namespace.
@@ -139,7 +139,7 @@ pub struct ServiceAccountMatch {
 }
 
 /// How a text is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum StringMatch {
     /// Equal.
     Exact(Arc<str>),

@@ -1,0 +1,248 @@
+//! The whole cluster as facts, and what it means to the mesh.
+//!
+//! An object that arrives is reduced to facts, and marks the outputs that may depend on them. [`Cluster::take_changes`]
+//! computes those again and returns what really changed. Of outputs only a fingerprint is kept.
+
+mod compute;
+mod ingest;
+mod mark;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use tulle_model::{Interner, Service, ServiceKey, Workload};
+use tulle_policy::Policy;
+
+use crate::condition::{Condition, ObjectKind, ObjectRef};
+use crate::service::{ServiceId, ServiceSource};
+use crate::settings::Settings;
+use state::{Namespace, Node};
+
+/// What changed, or with `Some` everywhere, all there is.
+///
+/// Publish in this order, so that no workload names a policy that a proxy has not seen: policies with `Some`, services,
+/// workloads, policies with `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// By uid; `None` is gone.
+    pub workloads: Vec<(Arc<str>, Option<Workload>)>,
+    /// By `namespace/hostname`; `None` is gone.
+    pub services: Vec<(ServiceKey, Option<Service>)>,
+    /// By `namespace/name`; `None` is gone.
+    pub policies: Vec<(Arc<str>, Option<Policy>)>,
+    /// All conditions of ours that an object should have; none means to take them off. Not for objects that are gone.
+    pub conditions: Vec<(ObjectRef, Vec<Condition>)>,
+}
+
+impl Changes {
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty()
+            && self.services.is_empty()
+            && self.policies.is_empty()
+            && self.conditions.is_empty()
+    }
+}
+
+/// The facts of a cluster, and what was told of them.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    texts: Interner,
+    /// Network of the cluster, a label of the system namespace.
+    network: Arc<str>,
+    nodes: HashMap<Arc<str>, Node>,
+    namespaces: BTreeMap<Arc<str>, Namespace>,
+    /// Who claims a host name.
+    hostnames: HashMap<Arc<str>, BTreeSet<(Arc<str>, ServiceId)>>,
+    dirty: BTreeSet<Source>,
+    published: HashMap<Source, Box<[(Key, u64)]>>,
+}
+
+/// Something that gives outputs. Every output comes from one source only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Source {
+    /// Namespace and name; likewise below.
+    Pod(Arc<str>, Arc<str>),
+    WorkloadEntry(Arc<str>, Arc<str>),
+    /// The endpoints inside of a ServiceEntry.
+    EntryEndpoints(Arc<str>, Arc<str>),
+    Slice(Arc<str>, Arc<str>),
+    /// All services of one host name, of which some may win over others.
+    Hostname(Arc<str>),
+    Authorization(Arc<str>, Arc<str>),
+    Peer(Arc<str>, Arc<str>),
+    StaticStrict,
+    /// The waypoint that an object asks for.
+    Waypoint(ObjectKind, Arc<str>, Arc<str>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Key {
+    Workload(Arc<str>),
+    Service(ServiceKey),
+    Policy(Arc<str>),
+    Conditions(ObjectRef),
+}
+
+enum Value {
+    Workload(Box<Workload>),
+    Service(Box<Service>),
+    Policy(Box<Policy>),
+    Conditions(Vec<Condition>),
+}
+
+impl Value {
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match self {
+            Self::Workload(workload) => workload.hash(&mut hasher),
+            Self::Service(service) => service.hash(&mut hasher),
+            Self::Policy(policy) => policy.hash(&mut hasher),
+            Self::Conditions(conditions) => conditions.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+}
+
+impl Cluster {
+    /// An empty cluster.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            texts: Interner::default(),
+            network: Arc::default(),
+            nodes: HashMap::new(),
+            namespaces: BTreeMap::new(),
+            hostnames: HashMap::new(),
+            dirty: BTreeSet::new(),
+            published: HashMap::new(),
+        }
+    }
+
+    /// What holds for the whole mesh.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Computes what depends on objects that changed since the last call. Cheap when nothing did.
+    pub fn take_changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        for source in std::mem::take(&mut self.dirty) {
+            let outputs = self.compute(&source);
+            let old = self.published.remove(&source).unwrap_or_default();
+            for (key, _) in old.iter().filter(|(key, _)| !outputs.iter().any(|(k, _)| k == key)) {
+                let told = self.object_exists(key);
+                changes.gone(key.clone(), told);
+            }
+            let mut published = Vec::with_capacity(outputs.len());
+            for (key, value) in outputs {
+                let fingerprint = value.fingerprint();
+                if !old.contains(&(key.clone(), fingerprint)) {
+                    changes.set(key.clone(), value);
+                }
+                published.push((key, fingerprint));
+            }
+            if !published.is_empty() {
+                self.published.insert(source, published.into());
+            }
+        }
+        changes
+    }
+
+    /// All that there is, computed from the facts: for debug pages and tests.
+    pub fn snapshot(&self) -> Changes {
+        let mut all = Changes::default();
+        for source in self.sources() {
+            for (key, value) in self.compute(&source) {
+                all.set(key, value);
+            }
+        }
+        all
+    }
+
+    /// Whether a pod with this service account runs on a node: only then may the node's proxy ask for its certificate.
+    pub fn node_has(&self, node: &str, namespace: &str, service_account: &str) -> bool {
+        let Some(node) = self.nodes.get(node) else { return false };
+        node.pods.iter().filter(|(pod_namespace, _)| **pod_namespace == *namespace).any(
+            |(pod_namespace, name)| {
+                self.namespaces
+                    .get(pod_namespace)
+                    .and_then(|namespace| namespace.pods.get(name))
+                    .is_some_and(|pod| *pod.service_account == *service_account)
+            },
+        )
+    }
+
+    /// How many pods are known.
+    pub fn pod_count(&self) -> usize {
+        self.namespaces.values().map(|namespace| namespace.pods.len()).sum()
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        let mut sources = vec![Source::StaticStrict];
+        for (ns, state) in &self.namespaces {
+            let at = |make: fn(Arc<str>, Arc<str>) -> Source, name: &Arc<str>| {
+                make(ns.clone(), name.clone())
+            };
+            sources.extend(state.pods.keys().map(|name| at(Source::Pod, name)));
+            sources.extend(state.entries.keys().map(|name| at(Source::WorkloadEntry, name)));
+            sources.extend(state.endpoints.keys().map(|name| at(Source::EntryEndpoints, name)));
+            sources.extend(state.slices.keys().map(|name| at(Source::Slice, name)));
+            sources.extend(state.policies.keys().map(|name| at(Source::Authorization, name)));
+            sources.extend(state.peers.keys().map(|name| at(Source::Peer, name)));
+            sources.extend(
+                state
+                    .waypoint_users
+                    .keys()
+                    .map(|(kind, name)| Source::Waypoint(*kind, ns.clone(), name.clone())),
+            );
+        }
+        sources.extend(self.hostnames.keys().cloned().map(Source::Hostname));
+        sources
+    }
+
+    /// Conditions of an object that is gone need not be taken off.
+    fn object_exists(&self, key: &Key) -> bool {
+        let Key::Conditions(object) = key else { return true };
+        let Some(state) = self.namespaces.get(&object.namespace) else { return false };
+        match object.kind {
+            ObjectKind::AuthorizationPolicy => state.policies.contains_key(&object.name),
+            ObjectKind::PeerAuthentication => state.peers.contains_key(&object.name),
+            kind @ (ObjectKind::Service | ObjectKind::ServiceEntry | ObjectKind::WorkloadEntry) => {
+                state.waypoint_users.contains_key(&(kind, object.name.clone()))
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn set(&mut self, key: Key, value: Value) {
+        match (key, value) {
+            (Key::Workload(uid), Value::Workload(workload)) => {
+                self.workloads.push((uid, Some(*workload)));
+            }
+            (Key::Service(key), Value::Service(service)) => {
+                self.services.push((key, Some(*service)));
+            }
+            (Key::Policy(key), Value::Policy(policy)) => self.policies.push((key, Some(*policy))),
+            (Key::Conditions(object), Value::Conditions(conditions)) => {
+                self.conditions.push((object, conditions));
+            }
+            // `compute` pairs them.
+            _ => {}
+        }
+    }
+
+    fn gone(&mut self, key: Key, object_exists: bool) {
+        match key {
+            Key::Workload(uid) => self.workloads.push((uid, None)),
+            Key::Service(key) => self.services.push((key, None)),
+            Key::Policy(key) => self.policies.push((key, None)),
+            Key::Conditions(object) if object_exists => self.conditions.push((object, Vec::new())),
+            Key::Conditions(_) => {}
+        }
+    }
+}
