@@ -1,27 +1,49 @@
 //! The client side: make a tunnel, open streams on it.
+
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 use tulle_identity::ClientTls;
+use tulle_identity::channel;
 use tulle_model::Identity;
 
+use crate::stream::{Answer, Fate, StreamState};
+use crate::tunnel::{Core, Role};
 use crate::{Connect, Error, OpenError, Settings, Stream};
 
-/// Makes a tunnel on a connected socket: TLS (identity of the peer ∈ `expected`), then HTTP/2.
+/// Makes a tunnel on a connected socket: TLS (the peer must be one of `expected`), then HTTP/2. Must be called on a worker
+/// (a `LocalSet`): the tunnel's driver becomes a task of it. The peer's preface is not waited for, only watched.
+///
+/// # Errors
+/// When TLS fails or takes longer than `settings.tls_deadline`.
 pub async fn connect(
     tcp: TcpStream,
     tls: &ClientTls,
     expected: Arc<[Identity]>,
     settings: &Settings,
 ) -> Result<Tunnel, Error> {
-    let _ = (tcp, tls, expected, settings);
-    Err(Error::Closed)
+    let handshake = channel::client(&tcp, tls, &expected);
+    let established = tokio::time::timeout(settings.tls_deadline, handshake)
+        .await
+        .map_err(|_| Error::Deadline { stage: "the TLS handshake", after: settings.tls_deadline })??;
+    let core = Core::start(tcp, established, Role::Client, settings)?;
+    Ok(Tunnel::new(core))
 }
 
-/// A tunnel to one peer; clones are the same tunnel. `!Send`: it belongs to the worker that made it.
+/// A tunnel to one peer; clones are the same tunnel. It belongs to the worker that made it. When the last clone is dropped,
+/// it is retired.
 #[derive(Clone)]
-pub struct Tunnel {
-    peer: std::rc::Rc<Identity>,
+pub struct Tunnel(Rc<Owned>);
+
+struct Owned(Rc<Core>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.retire();
+    }
 }
 
 /// An answered CONNECT.
@@ -33,32 +55,106 @@ pub struct Opened {
 }
 
 impl Tunnel {
+    pub(crate) fn new(core: Rc<Core>) -> Self {
+        Self(Rc::new(Owned(core)))
+    }
+
+    fn core(&self) -> &Rc<Core> {
+        &self.0.0
+    }
+
     /// Asks for a connection and waits for the answer.
+    ///
+    /// # Errors
+    /// When the peer refuses, resets, does not answer in time, or the tunnel is lost.
     pub async fn open(&self, request: &Connect) -> Result<Opened, OpenError> {
-        let _ = request;
-        Err(OpenError::Tunnel(Error::Closed))
+        self.open_or_unprocessed(request).await.map_err(|failed| failed.error)
+    }
+
+    /// The same; a failure says whether the peer surely did nothing about the request.
+    pub(crate) async fn open_or_unprocessed(&self, request: &Connect) -> Result<Opened, OpenFailed> {
+        let block = request.encode().map_err(|what| OpenFailed::from(OpenError::Invalid(what)))?;
+        let stream = self
+            .core()
+            .request(&block)
+            .map_err(|error| OpenFailed { error, unprocessed: true })?;
+        let deadline = self.core().settings.answer_deadline;
+        let answer = poll_fn(|cx| poll_answer(&stream.state, cx));
+        let answer = tokio::time::timeout(deadline, answer)
+            .await
+            .map_err(|_| OpenFailed::from(OpenError::Deadline(deadline)))??;
+        match answer.status {
+            200 => Ok(Opened { stream, baggage: answer.baggage }),
+            status => Err(OpenError::Refused { status }.into()),
+        }
     }
 
     /// Whether new streams may be opened now.
     pub fn usable(&self) -> bool {
-        false
+        self.core().is_usable()
+    }
+
+    /// Whether the peer takes another stream now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.usable() && self.streams() < self.core().peer_max_streams()
+    }
+
+    /// Whether the tunnel is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.core().is_closed()
     }
 
     /// Open streams.
     pub fn streams(&self) -> usize {
-        0
+        self.core().streams()
     }
 
     /// Who the peer proved to be.
     pub fn peer(&self) -> &Identity {
-        &self.peer
+        &self.core().peer
     }
 
     /// No new streams; the tunnel closes when the last one ends.
-    pub fn retire(&self) {}
+    pub fn retire(&self) {
+        self.core().retire();
+    }
 
     /// Resolves when the tunnel is gone, with the reason.
     pub async fn closed(&self) -> Error {
-        Error::Closed
+        poll_fn(|cx| self.core().poll_closed(cx)).await
+    }
+}
+
+/// A failed CONNECT.
+pub(crate) struct OpenFailed {
+    pub(crate) error: OpenError,
+    /// The peer surely did nothing about it, or died before it answered: nothing was exchanged, another tunnel may be tried.
+    pub(crate) unprocessed: bool,
+}
+
+impl From<OpenError> for OpenFailed {
+    fn from(error: OpenError) -> Self {
+        Self { error, unprocessed: false }
+    }
+}
+
+fn poll_answer(state: &StreamState, cx: &Context<'_>) -> Poll<Result<Answer, OpenFailed>> {
+    if let Some(answer) = state.answer.borrow_mut().take() {
+        return Poll::Ready(Ok(answer));
+    }
+    match state.fate() {
+        None => {
+            state.register(cx);
+            Poll::Pending
+        }
+        Some(Fate::Reset(code)) => Poll::Ready(Err(OpenFailed {
+            error: OpenError::Reset { code },
+            unprocessed: code == crate::frame::code::REFUSED_STREAM,
+        })),
+        Some(Fate::Tunnel(error)) => Poll::Ready(Err(OpenError::Tunnel(error).into())),
+        Some(Fate::Unprocessed(error)) => Poll::Ready(Err(OpenFailed {
+            error: OpenError::Tunnel(error),
+            unprocessed: true,
+        })),
     }
 }

@@ -1,13 +1,27 @@
 //! HBONE tunnels: client pool and server over HTTP/2 CONNECT in mTLS.
+//!
+//! Told top-down: [`pool`] hands out streams of [`client`] tunnels, [`server`] takes those that peers open; a [`Stream`] is then
+//! relayed ([`relay`]) between the tunnel and an application. Underneath, a tunnel (`tunnel`) is one socket, one driver task
+//! and an HTTP/2 codec for CONNECT alone (`frame`, `hpack`, `flow`), which seals into and opens from the same buffers that are
+//! written and read. Nothing here is `Send`: a tunnel lives and dies on one worker, without locks.
 
 pub mod client;
 mod connect;
 mod error;
+mod flood;
+mod flow;
+mod frame;
+mod hpack;
 mod limits;
 pub mod pool;
 pub mod relay;
 pub mod server;
 mod settings;
+mod socket;
+mod stream;
+mod transport;
+mod tunnel;
+mod writer;
 
 pub use client::{Opened, Tunnel};
 pub use connect::Connect;
@@ -15,6 +29,4 @@ pub use error::{Error, OpenError};
 pub use pool::{Pool, PoolError};
 pub use relay::{Counters, EndReason, RelayEnd, StopReason};
 pub use settings::Settings;
-
-/// One open connection inside a tunnel. Dropped without being relayed, it is reset.
-pub struct Stream {}
+pub use stream::Stream;

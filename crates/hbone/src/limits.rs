@@ -29,3 +29,41 @@ pub(crate) const TLS_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const PREFACE_DEADLINE: Duration = Duration::from_secs(5);
 /// Answer to CONNECT: more than the 10 s that a server allows its application.
 pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+/// Settings in one SETTINGS frame.
+pub(crate) const MAX_SETTINGS: usize = 64;
+/// Bytes of a GOAWAY frame; its debug data is ignored.
+pub(crate) const MAX_GOAWAY: usize = 16 << 10;
+/// What a HEADERS frame may have beside its block: padding and priority.
+pub(crate) const HEADERS_EXTRA: usize = 1 + 255 + 5;
+/// CONTINUATION frames of one header block.
+pub(crate) const MAX_CONTINUATIONS: usize = 32;
+/// What a worker reads from a tunnel's socket at once, and moves at once in a plain relay.
+pub(crate) const SCRATCH: usize = 256 << 10;
+/// Write buffers that a worker keeps.
+pub(crate) const SPARE_BUFFERS: usize = 4;
+/// Larger write buffers are not kept.
+pub(crate) const LARGEST_SPARE: usize = 512 << 10;
+/// TLS records (of 16 KiB) that are filled from an application's socket by one read.
+pub(crate) const BULK_RECORDS: usize = 16;
+/// Sealed bytes that wait for the tunnel's socket from which on applications are no longer read.
+pub(crate) const UNSENT_HIGH: usize = 64 << 10;
+/// Sealed bytes that wait for the tunnel's socket, control frames included, beyond which the peer is flooding us.
+pub(crate) const UNSENT_MAX: usize = 2 << 20;
+/// Bytes of our CONNECT request's header block: it fits one frame, which fits one record.
+pub(crate) const MAX_REQUEST: usize = 15 << 10;
+/// Window before SETTINGS say otherwise (RFC 9113 §6.9.2).
+pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
+/// From this stream id on, a tunnel is replaced by a new one.
+pub(crate) const LAST_STREAM: u32 = 0x7fff_0000;
+/// Wasteful acts (empty frames, resets before the answer, pings, settings, malformed requests) that a peer may do at once ...
+pub(crate) const FLOOD_BUDGET: u32 = 1000;
+/// ... and how many it gets back per answered connection.
+pub(crate) const FLOOD_EARNED: u32 = 2;
+/// Reads from a tunnel's socket before other tasks of the worker get their turn.
+pub(crate) const READS_PER_TURN: usize = 4;
+/// Reads from an application's socket before other tasks of the worker get their turn.
+pub(crate) const APP_READS_PER_TURN: usize = 4;
+/// Slices of received DATA that are written to an application by one system call.
+pub(crate) const SLICES_PER_WRITE: usize = 32;
+/// Goodbye to a peer that broke the protocol: how long its bytes are still read, so that our GOAWAY is not lost to a reset.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);

@@ -1,10 +1,25 @@
-//! Bytes between an application's socket and a tunnel's stream, or between two sockets.
-use std::cell::Cell;
-use std::future::Future;
+//! Bytes between an application's socket and a tunnel's stream ([`Stream::relay`]), or between two sockets ([`plain`]).
 
+mod plain;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::{Error, Stream};
+pub use plain::plain;
+
+use crate::frame::code;
+use crate::stream::{App, Fate, StreamState};
+use crate::tunnel::Core;
+use crate::{Error, Stream, limits};
 
 /// Bytes moved so far; updated as they move, readable from elsewhere on the worker.
 #[derive(Debug, Default)]
@@ -31,9 +46,9 @@ pub enum StopReason {
 pub enum EndReason {
     /// Both directions were closed in order.
     Clean,
-    /// The application reset its connection (the second socket of a plain relay: `peer` side, see [`EndReason::PeerReset`]).
+    /// The application's connection failed (plain relay: the first socket's).
     AppReset,
-    /// The peer reset the stream, with this HTTP/2 code (0 for a plain relay).
+    /// The peer reset the stream, with this HTTP/2 code (plain relay: the second socket failed; the code is 0).
     PeerReset(u32),
     /// The tunnel underneath is gone.
     Tunnel(Error),
@@ -53,25 +68,137 @@ pub struct RelayEnd {
 }
 
 impl Stream {
-    /// Moves bytes both ways until both are closed, one fails, or `stop` says so.
+    /// Moves bytes both ways until both are closed, one fails, or `stop` says so. A failure of one side reaches the other as a
+    /// reset; an orderly end as an orderly end, after the last byte.
     pub async fn relay(
         self,
         app: TcpStream,
-        counters: &Counters,
+        counters: &Rc<Counters>,
         stop: impl Future<Output = StopReason>,
     ) -> RelayEnd {
-        let _ = (app, stop);
-        RelayEnd { to_tunnel: counters.to_tunnel.get(), to_app: counters.to_app.get(), reason: EndReason::Clean }
+        let app = Rc::new(App {
+            socket: RefCell::new(app),
+            counters: Rc::clone(counters),
+        });
+        let mut stop = pin!(stop);
+        let mut relay = Relay {
+            core: &self.core,
+            state: &self.state,
+            app: &app,
+            records: 1,
+            app_told: false,
+        };
+        relay.state.attach(Rc::clone(&app));
+        let reason = poll_fn(|cx| relay.poll(cx, stop.as_mut())).await;
+        relay.finish(&reason);
+        RelayEnd {
+            to_tunnel: counters.to_tunnel.get(),
+            to_app: counters.to_app.get(),
+            reason,
+        }
     }
 }
 
-/// The same between two sockets, without a tunnel: passthrough and inbound plaintext.
-pub async fn plain(
-    a: TcpStream,
-    b: TcpStream,
-    counters: &Counters,
-    stop: impl Future<Output = StopReason>,
-) -> RelayEnd {
-    let _ = (a, b, stop);
-    RelayEnd { to_tunnel: counters.to_tunnel.get(), to_app: counters.to_app.get(), reason: EndReason::Clean }
+/// A stream and its application. Bytes to the application are mostly moved by the tunnel's driver, in its own wake-up; this
+/// task moves those from the application, and what the application did not take at once.
+struct Relay<'a> {
+    core: &'a Core,
+    state: &'a Rc<StreamState>,
+    app: &'a Rc<App>,
+    /// How many TLS records the next read from the application may fill.
+    records: usize,
+    /// The application was told that nothing more comes.
+    app_told: bool,
+}
+
+impl Relay<'_> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stop: Pin<&mut impl Future<Output = StopReason>>,
+    ) -> Poll<EndReason> {
+        if let Poll::Ready(reason) = stop.poll(cx) {
+            return Poll::Ready(EndReason::Stopped(reason));
+        }
+        self.state.register(cx);
+        let moved = self.to_app(cx).and_then(|()| self.from_app(cx));
+        if moved.is_err() || self.state.app_failed() {
+            return Poll::Ready(EndReason::AppReset);
+        }
+        match self.state.fate() {
+            // What came before an orderly end is still delivered.
+            Some(_) if self.state.received_end.get() && self.state.has_kept() => Poll::Pending,
+            Some(Fate::Reset(code)) => Poll::Ready(EndReason::PeerReset(code)),
+            Some(Fate::Tunnel(error) | Fate::Unprocessed(error)) => Poll::Ready(EndReason::Tunnel(error)),
+            None if self.app_told && self.state.sent_end.get() => Poll::Ready(EndReason::Clean),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Hands on what the application did not take at once, and the end.
+    fn to_app(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.state.has_kept() {
+            let ready = self.app.socket.borrow().poll_write_ready(cx)?;
+            if ready.is_pending() {
+                return Ok(());
+            }
+            let written = self.state.deliver_kept(self.app)?;
+            self.core.release(self.state, written);
+        }
+        if self.state.received_end.get() && !self.app_told {
+            self.app_told = true;
+            shutdown_write(&mut self.app.socket.borrow_mut())?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the application has to say.
+    fn from_app(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        for _ in 0..limits::APP_READS_PER_TURN {
+            if self.state.sent_end.get() || self.state.is_over() {
+                return Ok(());
+            }
+            let taken = self.core.take_from(self.state, self.app, self.records, cx);
+            let Poll::Ready(n) = taken else {
+                return Ok(());
+            };
+            let n = n?;
+            let counter = &self.app.counters.to_tunnel;
+            counter.set(counter.get() + n as u64);
+            self.adapt(n);
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Small messages are read into one record; who fills it gets more.
+    fn adapt(&mut self, n: usize) {
+        let per_record = crate::transport::MAX_PLAINTEXT;
+        if n + per_record / 8 >= self.records * per_record {
+            self.records = (self.records * 4).min(limits::BULK_RECORDS);
+        } else if n < self.records * per_record / 4 {
+            self.records = (self.records / 2).max(1);
+        }
+    }
+
+    fn finish(&self, reason: &EndReason) {
+        self.state.detach();
+        if matches!(reason, EndReason::Clean) {
+            return;
+        }
+        // The application must not mistake a failure for an end.
+        if let Err(error) = self.app.socket.borrow().set_zero_linger() {
+            tracing::debug!(target: "hbone", %error, "the application's socket cannot be set to reset on close");
+        }
+        self.core.reset(self.state, code::CANCEL);
+    }
+}
+
+/// Sends FIN. Tokio's shutdown of a TCP socket never waits.
+pub(crate) fn shutdown_write(socket: &mut TcpStream) -> io::Result<()> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(socket).poll_shutdown(&mut cx) {
+        Poll::Ready(Err(error)) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+        _ => Ok(()),
+    }
 }
