@@ -8,6 +8,7 @@ HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 BIN     := $(TARGET)/$(PROFILE)
 CNI     := $(TARGET)/$(HOST)/$(PROFILE)/tulle-cni
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)
 CARGO   := cargo build --locked --profile $(PROFILE)
 
 .PHONY: help
@@ -24,7 +25,7 @@ build: prerequisites ## Build Tulle and the playground's Kubernetes, side by sid
 
 .PHONY: up
 up: build ## Start a two-node Kubernetes on this machine with the mesh and the samples on it
-	@$(BIN)/playground up --name $(NAME) --mesh $(BIN)/tulle --cni-plugin $(CNI)
+	@$(BIN)/demo --name $(NAME) --tulle $(BIN)/tulle --cni-plugin $(CNI)
 
 .PHONY: down
 down: ## Remove everything that `make up` made
@@ -45,7 +46,7 @@ bench: build ## Compare two ztunnels with a plain relay and with the direct path
 
 .PHONY: image
 image: build ## Write the container image as an OCI archive: target/tulle-image.tar
-	@$(BIN)/playground image mesh --tulle $(BIN)/tulle --cni-plugin $(CNI) --oci $(TARGET)/tulle-image.tar
+	@$(BIN)/playground image mesh --reference docker.io/tulle/tulle:$(VERSION) --tulle $(BIN)/tulle --plugin $(CNI) --output $(TARGET)/tulle-image.tar
 
 .PHONY: clean
 clean: ## Remove what was built (the playground's cache of Kubernetes stays)

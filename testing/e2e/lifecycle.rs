@@ -12,18 +12,44 @@ const SOON: Duration = Duration::from_secs(60);
 const PAGE: &str = "http://productpage.default:9080/";
 
 pub const CASES: &[Case<Stage>] = &[
-    Case { name: "lifecycle: a pod opts out and comes back", run: opt_out },
-    Case { name: "lifecycle: pods are deleted, re-created and scaled", run: recreate },
-    Case { name: "lifecycle: a new namespace, enrolled from its first pod", run: new_namespace },
-    Case { name: "lifecycle: flushed rules are repaired within 10 s", run: flushed_rules },
-    Case { name: "lifecycle: the node agent restarts", run: agent_restart },
-    Case { name: "lifecycle: without istiod traffic goes on", run: without_istiod },
-    Case { name: "lifecycle: a ztunnel pod is killed", run: ztunnel_killed },
-    Case { name: "lifecycle: un-labelling takes every pod out", run: unlabel },
+    Case {
+        name: "lifecycle: a pod opts out and comes back",
+        run: opt_out,
+    },
+    Case {
+        name: "lifecycle: pods are deleted, re-created and scaled",
+        run: recreate,
+    },
+    Case {
+        name: "lifecycle: a new namespace, enrolled from its first pod",
+        run: new_namespace,
+    },
+    Case {
+        name: "lifecycle: flushed rules are repaired within 10 s",
+        run: flushed_rules,
+    },
+    Case {
+        name: "lifecycle: the node agent restarts",
+        run: agent_restart,
+    },
+    Case {
+        name: "lifecycle: without istiod traffic goes on",
+        run: without_istiod,
+    },
+    Case {
+        name: "lifecycle: a ztunnel pod is killed",
+        run: ztunnel_killed,
+    },
+    Case {
+        name: "lifecycle: un-labelling takes every pod out",
+        run: unlabel,
+    },
 ];
 
 fn works(stage: &Stage, from: &str) -> anyhow::Result<()> {
-    becomes("productpage answers", &"200".to_owned(), SOON, || stage.kubectl.status_of(from, PAGE))
+    becomes("productpage answers", &"200".to_owned(), SOON, || {
+        stage.kubectl.status_of(from, PAGE)
+    })
 }
 
 fn opt_out(stage: &Stage) -> anyhow::Result<()> {
@@ -31,7 +57,8 @@ fn opt_out(stage: &Stage) -> anyhow::Result<()> {
     kubectl.run("label pod -l app=notsleep istio.io/dataplane-mode=none")?;
     eventually("the annotation goes", SOON, || {
         let pod = kubectl.json("get pods -l app=notsleep")?;
-        let annotation = &pod["items"][0]["metadata"]["annotations"]["ambient.istio.io/redirection"];
+        let annotation =
+            &pod["items"][0]["metadata"]["annotations"]["ambient.istio.io/redirection"];
         ensure!(annotation.is_null(), "still {annotation}");
         Ok(())
     })?;
@@ -75,7 +102,10 @@ fn new_namespace(stage: &Stage) -> anyhow::Result<()> {
 
 fn flushed_rules(stage: &Stage) -> anyhow::Result<()> {
     let before = stage.pod_rules("app=sleep")?;
-    ensure!(before.contains("15001"), "sleep's namespace has no redirect:\n{before}");
+    ensure!(
+        before.contains("15001"),
+        "sleep's namespace has no redirect:\n{before}"
+    );
     stage.in_pod("app=sleep", &["nft", "flush", "ruleset"])?;
     eventually("the redirect is back", Duration::from_secs(10), || {
         let now = stage.pod_rules("app=sleep")?;
@@ -123,7 +153,10 @@ fn unlabel(stage: &Stage) -> anyhow::Result<()> {
     kubectl.run("label namespace default istio.io/dataplane-mode-")?;
     eventually("no pod is annotated", SOON, || {
         let pods = kubectl.run("get pods -o yaml")?;
-        ensure!(!pods.contains("ambient.istio.io/redirection: enabled"), "some still are");
+        ensure!(
+            !pods.contains("ambient.istio.io/redirection: enabled"),
+            "some still are"
+        );
         Ok(())
     })?;
     works(stage, "deploy/sleep")?;

@@ -27,11 +27,29 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let groups = [walk::CASES, lifecycle::CASES, reach::CASES, steady::CASES, proof::CASES, uninstall::CASES];
-    let cases: Vec<_> = groups.into_iter().flatten().map(|c| suite::Case { name: c.name, run: c.run }).collect();
+    let groups = [
+        walk::CASES,
+        lifecycle::CASES,
+        reach::CASES,
+        steady::CASES,
+        proof::CASES,
+        uninstall::CASES,
+    ];
+    let cases: Vec<_> = groups
+        .into_iter()
+        .flatten()
+        .map(|c| suite::Case {
+            name: c.name,
+            run: c.run,
+        })
+        .collect();
     let passed = suite::run(&stage, &cases, &filters, Stage::explain);
     if keep {
         stage.keep();
     }
-    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

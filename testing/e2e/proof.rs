@@ -16,8 +16,14 @@ const SOON: Duration = Duration::from_secs(60);
 const MARKER: &str = "tulle-proof-marker-5d1f0c";
 
 pub const CASES: &[Case<Stage>] = &[
-    Case { name: "proof: enrolled, the marker never crosses in clear", run: enrolled },
-    Case { name: "proof: not enrolled, the marker is seen", run: not_enrolled },
+    Case {
+        name: "proof: enrolled, the marker never crosses in clear",
+        run: enrolled,
+    },
+    Case {
+        name: "proof: not enrolled, the marker is seen",
+        run: not_enrolled,
+    },
 ];
 
 /// tcpdump on the playground's bridge, until it is stopped.
@@ -72,18 +78,34 @@ fn seen(bytes: &[u8]) -> bool {
 /// A client on one node that calls a service on the other from its first moment, again and again.
 fn deploy(stage: &Stage, enrolled: bool) -> anyhow::Result<()> {
     let nodes = stage.nodes()?;
-    let mode = if enrolled { "{istio.io/dataplane-mode: ambient}" } else { "{}" };
+    let mode = if enrolled {
+        "{istio.io/dataplane-mode: ambient}"
+    } else {
+        "{}"
+    };
     let manifest = fixtures::load_namespace("proof", &nodes[0], &nodes[1]);
     stage.kubectl.apply(&manifest.replace(
         "metadata: {name: proof}",
         &format!("metadata: {{name: proof, labels: {mode}}}"),
     ))?;
-    stage.kubectl.run("rollout status -n proof deploy/server --timeout=120s")?;
+    stage
+        .kubectl
+        .run("rollout status -n proof deploy/server --timeout=120s")?;
     let args = format!(
         r#"[{{"op":"replace","path":"/spec/template/spec/containers/0/args","value":["new","--to","server.proof:7000","--rate","50","--seconds","3600","--marker","{MARKER}"]}},{{"op":"remove","path":"/spec/template/spec/containers/0/readinessProbe"}}]"#
     );
-    stage.kubectl.run_args(&["patch", "-n", "proof", "deploy/client", "--type=json", "-p", &args])?;
-    stage.kubectl.run("rollout status -n proof deploy/client --timeout=120s")?;
+    stage.kubectl.run_args(&[
+        "patch",
+        "-n",
+        "proof",
+        "deploy/client",
+        "--type=json",
+        "-p",
+        &args,
+    ])?;
+    stage
+        .kubectl
+        .run("rollout status -n proof deploy/client --timeout=120s")?;
     Ok(())
 }
 
@@ -98,19 +120,36 @@ fn enrolled(stage: &Stage) -> anyhow::Result<()> {
     stage.all_enrolled("proof")?;
     // A new client, a new endpoint, a ztunnel restart on both nodes: each with its first second in the capture.
     for deployment in ["client", "server"] {
-        stage.kubectl.run(&format!("rollout restart -n proof deploy/{deployment}"))?;
-        stage.kubectl.run(&format!("rollout status -n proof deploy/{deployment} --timeout=120s"))?;
+        stage
+            .kubectl
+            .run(&format!("rollout restart -n proof deploy/{deployment}"))?;
+        stage.kubectl.run(&format!(
+            "rollout status -n proof deploy/{deployment} --timeout=120s"
+        ))?;
     }
     stage.kill_ztunnel_worker(0)?;
-    stage.kubectl.run("rollout restart -n istio-system daemonset/ztunnel")?;
-    stage.kubectl.run("rollout status -n istio-system daemonset/ztunnel --timeout=120s")?;
+    stage
+        .kubectl
+        .run("rollout restart -n istio-system daemonset/ztunnel")?;
+    stage
+        .kubectl
+        .run("rollout status -n istio-system daemonset/ztunnel --timeout=120s")?;
     std::thread::sleep(Duration::from_secs(2));
     let bytes = capture.stop()?;
-    ensure!(bytes.len() > 100_000, "the capture holds only {} bytes", bytes.len());
+    ensure!(
+        bytes.len() > 100_000,
+        "the capture holds only {} bytes",
+        bytes.len()
+    );
     ensure!(!seen(&bytes), "the marker crossed the link in clear");
     let log = stage.ztunnel_logs("60s")?;
-    let calls = log.lines().filter(|l| l.contains("server.proof.svc.cluster.local") && l.contains("dst.hbone_addr"));
-    ensure!(calls.count() > 20, "the client's calls are not in the access log: was there any traffic?");
+    let calls = log
+        .lines()
+        .filter(|l| l.contains("server.proof.svc.cluster.local") && l.contains("dst.hbone_addr"));
+    ensure!(
+        calls.count() > 20,
+        "the client's calls are not in the access log: was there any traffic?"
+    );
     remove(stage)
 }
 
@@ -119,6 +158,9 @@ fn not_enrolled(stage: &Stage) -> anyhow::Result<()> {
     deploy(stage, false)?;
     std::thread::sleep(Duration::from_secs(2));
     let bytes = capture.stop()?;
-    ensure!(seen(&bytes), "the marker was not seen without the mesh: the capture proves nothing");
+    ensure!(
+        seen(&bytes),
+        "the marker was not seen without the mesh: the capture proves nothing"
+    );
     remove(stage)
 }

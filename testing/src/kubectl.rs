@@ -35,7 +35,10 @@ impl Kubectl {
     /// Any program, with KUBECONFIG and PATH set.
     pub fn program(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("KUBECONFIG", &self.kubeconfig).env("PATH", &self.path).stdin(Stdio::null());
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("PATH", &self.path)
+            .stdin(Stdio::null());
         command
     }
 
@@ -90,12 +93,19 @@ impl Kubectl {
             stdin.write_all(manifest.as_bytes())?;
         }
         let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "kubectl apply: {}", String::from_utf8_lossy(&output.stderr).trim());
+        ensure!(
+            output.status.success(),
+            "kubectl apply: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
         Ok(())
     }
 
     fn output(&self, args: &[&str]) -> anyhow::Result<Output> {
-        self.program("kubectl").args(args).output().context("starting kubectl")
+        self.program("kubectl")
+            .args(args)
+            .output()
+            .context("starting kubectl")
     }
 
     /// curl from a pod; the exit code is curl's.
@@ -108,7 +118,11 @@ impl Kubectl {
     /// The HTTP status that a pod gets, as text, or `exit N`.
     pub fn status_of(&self, from: &str, url: &str) -> anyhow::Result<String> {
         let said = self.curl(from, &["-o", "/dev/null", "-w", "%{http_code}", url])?;
-        Ok(if said.code == 0 { said.out } else { format!("exit {}", said.code) })
+        Ok(if said.code == 0 {
+            said.out
+        } else {
+            format!("exit {}", said.code)
+        })
     }
 }
 

@@ -3,4 +3,5 @@
 pub mod kubectl;
 pub mod load;
 pub mod relay;
+pub mod stage;
 pub mod suite;

@@ -29,7 +29,10 @@ pub fn run<S>(stage: &S, cases: &[Case<S>], filters: &[String], after_failure: f
                 say(&format!("ok      {:<60} {took:6.1} s", case.name));
             }
             Err(error) => {
-                say(&format!("FAILED  {:<60} {took:6.1} s\n        {error:#}", case.name));
+                say(&format!(
+                    "FAILED  {:<60} {took:6.1} s\n        {error:#}",
+                    case.name
+                ));
                 after_failure(stage);
                 failed.push(case.name);
             }
@@ -52,9 +55,18 @@ mod tests {
     use super::*;
 
     const CASES: [Case<()>; 3] = [
-        Case { name: "a: fine", run: |_| Ok(()) },
-        Case { name: "b: fails", run: |_| anyhow::bail!("for a reason") },
-        Case { name: "c: panics", run: |_| panic!("at once") },
+        Case {
+            name: "a: fine",
+            run: |_| Ok(()),
+        },
+        Case {
+            name: "b: fails",
+            run: |_| anyhow::bail!("for a reason"),
+        },
+        Case {
+            name: "c: panics",
+            run: |_| panic!("at once"),
+        },
     ];
 
     #[test]

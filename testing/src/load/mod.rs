@@ -138,9 +138,12 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Serve { port } => serve::serve(port).await.map(|()| Outcome::default()),
-            Command::New { to, rate, seconds, marker } => {
-                open::new_connections(&to, rate, seconds, &marker).await
-            }
+            Command::New {
+                to,
+                rate,
+                seconds,
+                marker,
+            } => open::new_connections(&to, rate, seconds, &marker).await,
             Command::Hold {
                 to,
                 connections,

@@ -61,7 +61,12 @@ impl Tally {
 }
 
 /// New connections at `rate` per second: connect, 64 bytes and the marker there and back, close.
-pub async fn new_connections(to: &str, rate: u32, seconds: f64, marker: &str) -> anyhow::Result<Outcome> {
+pub async fn new_connections(
+    to: &str,
+    rate: u32,
+    seconds: f64,
+    marker: &str,
+) -> anyhow::Result<Outcome> {
     let request: Rc<[u8]> = [&[b'E'; 64], marker.as_bytes()].concat().into();
     let tally = Rc::new(RefCell::new(Tally::new()?));
     let local = LocalSet::new();
@@ -116,9 +121,8 @@ async fn one_exchange(to: &str, request: &[u8]) -> anyhow::Result<()> {
         let mut stream = TcpStream::connect(to)
             .await
             .map_err(|e| anyhow::anyhow!("connect: {e}"))?;
-        let request = [b'E'; 64];
         stream
-            .write_all(&request)
+            .write_all(request)
             .await
             .map_err(|e| anyhow::anyhow!("write: {e}"))?;
         let mut response = vec![0; request.len()];
