@@ -1,1 +1,30 @@
-//! Watch, translate, publish; the CA; status.
+//! The control plane: watch, translate, publish; the certificate authority; status.
+//!
+//! Told top-down: [`run`] starts the parts. [`watches`] reads the API server; one thread
+//! ([`mesh`]) translates and hands what changed to the discovery server; [`ca`] lets proxies in
+//! and signs, by the rules of [`impersonation`]; [`authority`], [`roots`] and [`serving`] keep
+//! Secret, ConfigMaps and our own certificate; [`status`] tells users what became of their
+//! objects.
+
+mod authority;
+mod ca;
+mod impersonation;
+mod limits;
+mod mesh;
+mod mesh_config;
+mod metrics;
+mod options;
+mod pages;
+mod pods;
+mod roots;
+mod run;
+mod serving;
+mod status;
+mod tokens;
+mod typed;
+mod watches;
+
+pub use authority::AuthorityUnavailable;
+pub use options::{Options, OptionsError, Ports};
+pub use run::{Error, run};
+pub use serving::ServingError;

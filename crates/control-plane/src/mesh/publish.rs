@@ -1,0 +1,115 @@
+//! From changes of the mesh to what the discovery server holds: each resource encoded once.
+
+use std::time::Instant;
+
+use tracing::debug;
+use tulle_model::{NetworkAddress, Service, Workload};
+use tulle_proto::{
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, encode_policy, encode_service, encode_workload,
+};
+use tulle_translate::Changes;
+use tulle_xds::server::Change;
+
+use super::Translation;
+
+impl Translation {
+    /// Publishes what changed since the last time. The server sends policies before the workloads
+    /// that name them, and their removals after.
+    pub(super) fn publish(&mut self) {
+        let begun = Instant::now();
+        let changes = self.cluster.take_changes();
+        if changes.is_empty() {
+            return;
+        }
+        let Changes {
+            workloads,
+            services,
+            policies,
+            conditions,
+        } = changes;
+        for (object, wanted) in conditions {
+            self.statuses.submit(object, wanted);
+        }
+        let counts = (workloads.len(), services.len(), policies.len());
+        let (put, remove): (Vec<_>, Vec<_>) = policies
+            .into_iter()
+            .partition(|(_, policy)| policy.is_some());
+        let policy = |(name, policy): (std::sync::Arc<str>, Option<_>)| match policy {
+            Some(policy) => Change::put(&*name, encode_policy(&policy)),
+            None => Change::remove(&*name),
+        };
+        self.send(AUTHORIZATION_TYPE, put.into_iter().map(policy).collect());
+        for (key, service) in &services {
+            match service {
+                Some(_) => self.services.insert(key.clone()),
+                None => self.services.remove(key),
+            };
+        }
+        let services = services.into_iter().map(|(key, service)| match service {
+            Some(service) => {
+                Change::put(key.as_str(), encode_service(&service)).with_keys(vips(&service))
+            }
+            None => Change::remove(key.as_str()),
+        });
+        let workloads = workloads.into_iter().map(|(uid, workload)| match workload {
+            Some(workload) => {
+                Change::put(&*uid, encode_workload(&workload)).with_keys(places(&workload))
+            }
+            None => Change::remove(&*uid),
+        });
+        let addresses = services.chain(workloads).collect();
+        self.send(ADDRESS_TYPE, addresses);
+        self.send(AUTHORIZATION_TYPE, remove.into_iter().map(policy).collect());
+        self.metrics
+            .services
+            .set(i64::try_from(self.services.len()).unwrap_or(i64::MAX));
+        self.metrics
+            .push_time
+            .observe(begun.elapsed().as_secs_f64());
+        let (workloads, services, policies) = counts;
+        debug!(workloads, services, policies, took = ?begun.elapsed(), "published");
+    }
+
+    fn send(&self, type_url: &str, changes: Vec<Change>) {
+        if !changes.is_empty() && self.publisher.publish(type_url, changes) > 0 {
+            self.metrics
+                .push_triggers
+                .with(&[crate::metrics::short(type_url)])
+                .inc();
+        }
+    }
+}
+
+/// What on-demand clients ask for to get a service.
+fn vips(service: &Service) -> Vec<String> {
+    service.addresses.iter().map(written).collect()
+}
+
+/// What on-demand clients ask for to get a workload: its addresses, and its services.
+fn places(workload: &Workload) -> Vec<String> {
+    let network = &workload.network;
+    let own = workload.addresses.iter().filter(|_| !workload.host_network);
+    let own = own.map(|address| format!("{network}/{address}"));
+    own.chain(
+        workload
+            .services
+            .iter()
+            .map(|(key, _)| key.as_str().to_owned()),
+    )
+    .collect()
+}
+
+/// `network/address` for a host, `network/address/length` for a range.
+fn written(address: &NetworkAddress) -> String {
+    let range = address.range;
+    if range.prefix_len() == range.max_prefix_len() {
+        format!("{}/{}", address.network, range.addr())
+    } else {
+        format!(
+            "{}/{}/{}",
+            address.network,
+            range.addr(),
+            range.prefix_len()
+        )
+    }
+}
