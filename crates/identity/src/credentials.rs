@@ -146,7 +146,8 @@ impl Credentials {
         };
         field(self.identity.to_string().as_bytes());
         field(self.key.secret_der());
-        field(&[self.chain.len() as u8]);
+        // Both fit: they were bounded when they came in.
+        field(&[self.chain.len() as u8, self.roots.len() as u8]);
         for der in self.chain.iter().chain(&self.roots) {
             field(der);
         }
@@ -163,18 +164,18 @@ impl Credentials {
         let identity = std::str::from_utf8(fields.next()?).map_err(|_| damaged())?;
         let identity: Identity = identity.parse().map_err(|_| damaged())?;
         let key = PrivatePkcs8KeyDer::from(fields.next()?.to_vec());
-        let [count] = *fields.next()? else {
+        let [chain, roots] = *fields.next()? else {
             return Err(damaged());
         };
+        let (chain, roots) = (usize::from(chain), usize::from(roots));
         let mut certificates = Vec::new();
-        while !fields.0.is_empty() {
-            bounded("stored", certificates.len(), MAX_CHAIN + MAX_ROOTS)?;
+        for _ in 0..chain + roots {
             certificates.push(CertificateDer::from(fields.next()?.to_vec()));
         }
-        if usize::from(count) > certificates.len() {
+        if !fields.0.is_empty() {
             return Err(damaged());
         }
-        let roots = certificates.split_off(usize::from(count));
+        let roots = certificates.split_off(chain);
         Self::from_parts(&identity, certificates, key.into(), roots)
     }
 }

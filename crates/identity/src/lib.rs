@@ -9,6 +9,8 @@ mod certificate;
 pub mod channel;
 mod credentials;
 mod epoch;
+#[cfg(test)]
+mod fixture;
 pub mod grpc;
 mod issue;
 pub mod limits;

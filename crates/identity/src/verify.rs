@@ -108,6 +108,12 @@ pub fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
             inner.to_string()
         }
+        rustls::Error::InvalidCertificate(
+            why @ (CertificateError::UnknownIssuer | CertificateError::BadSignature),
+        ) => {
+            // A root that was made anew under the old name shows as a bad signature.
+            format!("the peer's certificate is not signed by a root that we trust ({why:?})")
+        }
         rustls::Error::InvalidCertificate(why) => {
             format!("the peer's certificate was refused: {why}")
         }

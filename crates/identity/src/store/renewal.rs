@@ -134,7 +134,7 @@ impl Renewal {
 }
 
 /// Doubles from [`BACKOFF_MIN`] to [`BACKOFF_MAX`]; up to a quarter is random, so that a whole node does not come at once.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     let pause = BACKOFF_MIN
         .saturating_mul(2u32.saturating_pow(failures.min(16)))
         .min(BACKOFF_MAX);

@@ -1,0 +1,42 @@
+use super::*;
+
+fn rejection(name: &str) -> Rejection {
+    Rejection {
+        name: name.to_owned(),
+        error: "why".to_owned(),
+    }
+}
+
+#[test]
+fn versions_survive_unchanged() {
+    for text in ["", "1", "00000000000000ff", "00000000000000FF", "abc", "ffffffffffffffff", "0.0.1"] {
+        assert_eq!(Version::from(text).to_text(), text);
+    }
+    assert_eq!(Version::from("00000000000000ff"), Version::Hash(255));
+}
+
+#[test]
+fn what_is_known_is_what_was_accepted() {
+    let mut known = Known::default();
+    let seen = |names: &[(&str, &str)]| {
+        let pairs = names.iter();
+        pairs
+            .map(|(name, version)| (Arc::from(*name), (*version).to_owned()))
+            .collect::<Vec<_>>()
+    };
+    known.note("t", &seen(&[("a", "1"), ("b", "1"), ("c", "1")]), &[], &[rejection("b")]);
+    known.note("t", &seen(&[("c", "2")]), &["a".to_owned()], &[rejection("unknown")]);
+    let versions = known.versions("t");
+    assert_eq!(versions.len(), 2);
+    assert_eq!(versions["b"], "rejected", "listed, so that a removal is told; never a real version");
+    assert_eq!(versions["c"], "2");
+    assert!(known.versions("another").is_empty());
+}
+
+#[test]
+fn a_complaint_is_short() {
+    let many: Vec<_> = (0..100).map(|n| rejection(&n.to_string())).collect();
+    let text = complaint(&many);
+    assert!(text.starts_with("0: why; 1: why; "));
+    assert!(text.ends_with("and 84 more"));
+}
