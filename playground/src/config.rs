@@ -140,15 +140,18 @@ pub(crate) fn corefile(kubeconfig: &Path) -> String {
     let kubeconfig = kubeconfig.display();
     format!(
         "\
-.:53 {{
+cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {{
     errors
     ready
-    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+    kubernetes {{
         kubeconfig {kubeconfig}
         pods insecure
         ttl 5
     }}
-    template ANY ANY . {{
+}}
+.:53 {{
+    errors
+    template ANY ANY {{
         rcode NXDOMAIN
     }}
 }}

@@ -7,8 +7,8 @@ use anyhow::Result;
 use crate::image::Image;
 
 /// What a shell session in the samples' client may want, besides curl.
-const CLIENT_PROGRAMS: [&str; 24] = [
-    "cat", "cut", "date", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ls", "printf", "sed", "seq", "sh",
+const CLIENT_PROGRAMS: [&str; 25] = [
+    "cat", "cut", "date", "dd", "echo", "env", "false", "getent", "grep", "head", "hostname", "id", "ls", "printf", "sed", "seq", "sh",
     "sleep", "sort", "tail", "test", "timeout", "tr", "true", "wc",
 ];
 /// Certificates that Debian's curl trusts.

@@ -398,14 +398,16 @@ impl Start {
             let nodes = progress.step(&what, |_| collect(nodes.into_iter().map(join).collect()));
             first_cause(server, nodes)
         })?;
-        progress.step("set up cluster DNS and the Gateway API's definitions", |_| {
-            cluster.apply_dns()?;
-            match options.gateway_api {
-                true => cluster.apply("the Gateway API's definitions", &cluster.programs.gateway_api()),
-                false => Ok(()),
-            }
+        progress.step("wait for Ready nodes, DNS and Services", |_| {
+            thread::scope(|scope| {
+                let definitions = scope.spawn(|| match options.gateway_api {
+                    true => cluster.apply("the Gateway API's definitions", &cluster.programs.gateway_api()),
+                    false => Ok(()),
+                });
+                let ready = cluster.apply_dns().and_then(|()| cluster.wait_ready());
+                ready.and(join(definitions))
+            })
         })?;
-        progress.step("wait for Ready nodes, DNS and Services", |_| cluster.wait_ready())?;
         Ok(machines)
     }
 
