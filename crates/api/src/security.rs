@@ -34,6 +34,10 @@ pub type Unknown = BTreeMap<String, Value>;
     printcolumn = r#"{"name":"Age","type":"date","description":"When the policy was made.","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
+    "message": "only one of selector, targetRef and targetRefs can be given",
+}]))]
 pub struct AuthorizationPolicySpec {
     /// Workloads that the policy applies to; without it, the whole namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,6 +168,10 @@ pub struct Source {
     pub remote_ip_blocks: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_remote_ip_blocks: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust_domains: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_trust_domains: Vec<String>,
     /// See [`Unknown`].
     #[serde(flatten)]
     #[schemars(skip)]
@@ -234,6 +242,10 @@ pub struct Condition {
     printcolumn = r#"{"name":"Age","type":"date","description":"When the policy was made.","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!has(self.portLevelMtls) || (has(self.selector) && has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0)",
+    "message": "portLevelMtls needs a selector",
+}]))]
 pub struct PeerAuthenticationSpec {
     /// Workloads that the policy applies to; without it, the whole namespace (or mesh, in the root namespace).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,6 +255,10 @@ pub struct PeerAuthenticationSpec {
     pub mtls: Option<MutualTls>,
     /// Exceptions by workload port.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 4096, "x-kubernetes-validations" = [{
+        "rule": "self.all(port, 0 < int(port) && int(port) <= 65535)",
+        "message": "a port must be between 1 and 65535",
+    }]))]
     pub port_level_mtls: BTreeMap<String, MutualTls>,
     /// See [`Unknown`].
     #[serde(flatten)]
@@ -254,7 +270,7 @@ pub struct PeerAuthenticationSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MutualTls {
     /// The mode.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::shape::absent")]
     pub mode: MutualTlsMode,
 }
 
@@ -293,6 +309,10 @@ pub enum MutualTlsMode {
     doc = "Which tokens (JWT) requests may carry."
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "(has(self.selector) ? 1 : 0) + (has(self.targetRef) ? 1 : 0) + (has(self.targetRefs) ? 1 : 0) <= 1",
+    "message": "only one of selector, targetRef and targetRefs can be given",
+}]))]
 pub struct RequestAuthenticationSpec {
     /// Workloads that the policy applies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -315,6 +335,7 @@ pub struct RequestAuthenticationSpec {
 #[serde(rename_all = "camelCase")]
 pub struct JwtRule {
     /// `iss` of the token.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1))]
     pub issuer: String,
     /// Any of these in `aud`.
@@ -325,6 +346,10 @@ pub struct JwtRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub jwks_uri: Option<String>,
+    /// Older spelling.
+    #[serde(default, rename = "jwks_uri", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub jwks_uri_snake: Option<String>,
     /// The keys themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<String>,
@@ -372,7 +397,7 @@ pub struct JwtHeader {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimToHeader {
     /// Name of the header.
-    #[schemars(length(min = 1))]
+    #[schemars(regex(pattern = "^[-_A-Za-z0-9]+$"))]
     pub header: String,
     /// Path of the claim, separated by dots.
     #[schemars(length(min = 1))]

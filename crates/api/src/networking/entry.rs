@@ -28,6 +28,16 @@ use crate::status::{IstioCondition, IstioStatus, ValidationMessage};
     printcolumn = r#"{"name":"Age","type":"date","description":"When the entry was made.","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!(has(self.workloadSelector) && has(self.endpoints))",
+        "message": "only one of workloadSelector and endpoints can be given",
+    },
+    {
+        "rule": "(has(self.resolution) ? self.resolution : 'NONE') != 'NONE' || !has(self.endpoints)",
+        "message": "resolution NONE goes without endpoints",
+    },
+]))]
 pub struct ServiceEntrySpec {
     /// Host names, each a service.
     #[schemars(length(min = 1, max = 256))]
@@ -107,7 +117,7 @@ pub struct ServicePort {
     pub name: String,
     /// Number on the endpoints, when it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(max = 65535))]
+    #[schemars(range(min = 1, max = 65535))]
     pub target_port: Option<u32>,
 }
 
@@ -152,7 +162,10 @@ pub enum Resolution {
 pub struct LabelSelector {
     /// All must be there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 256))]
+    #[schemars(extend(
+        "maxProperties" = 256,
+        "additionalProperties" = {"type": "string", "maxLength": 63},
+    ))]
     pub labels: BTreeMap<String, String>,
 }
 
