@@ -19,7 +19,7 @@ pub const KEPT_ENTRIES: usize = 16_384;
 /// Descriptors of one kept thing (the kernel's limit for one message is 253).
 pub const KEPT_DESCRIPTORS: usize = 32;
 /// Length of a key.
-pub const KEPT_KEY: usize = 512;
+pub const KEPT_KEY: usize = 1024;
 /// A worker that lived for at least this long is restarted at once.
 pub const WORKER_PROVED: Duration = Duration::from_secs(5);
 /// First pause before restarting a worker that died early; doubles up to [`RESTART_PAUSE_MAX`].

@@ -5,6 +5,8 @@
 
 mod access;
 mod connections;
+#[cfg(test)]
+mod fixtures;
 pub mod limits;
 mod logging;
 mod registry;
@@ -22,5 +24,6 @@ pub use logging::{
 };
 pub use registry::{
     Counter, CounterFamily, Encoder, Format, Gauge, GaugeFamily, Histogram, HistogramFamily,
-    Registry,
+    Registry, register_process_metrics,
 };
+pub use text::write_rfc3339;

@@ -130,6 +130,24 @@ impl Registry {
     }
 }
 
+/// Adds `process_open_fds` and `process_max_fds`.
+pub fn register_process_metrics(registry: &Registry) {
+    registry.collector(|out| {
+        // Where /proc is not mounted there is nothing to tell.
+        if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+            out.describe("process_open_fds", "gauge", "Open file descriptors");
+            // The directory itself is open now.
+            out.sample("process_open_fds", "", &[], open.count().saturating_sub(1) as f64);
+        }
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        if let Some(max) = soft.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
+            out.describe("process_max_fds", "gauge", "Limit of open file descriptors");
+            out.sample("process_max_fds", "", &[], max);
+        }
+    });
+}
+
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -38,6 +38,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// `2026-08-20T10:00:00Z`.
+pub fn write_rfc3339(time: SystemTime) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_time(&mut text, time);
+    text.truncate("2026-08-20T10:00:00".len());
+    text.push('Z');
+    text
+}
+
 /// A JSON string with its quotes.
 pub(crate) fn write_json_string(out: &mut String, text: &str) -> fmt::Result {
     out.push('"');
