@@ -28,7 +28,10 @@ pub async fn connect(
     let handshake = channel::client(&tcp, tls, &expected);
     let established = tokio::time::timeout(settings.tls_deadline, handshake)
         .await
-        .map_err(|_| Error::Deadline { stage: "the TLS handshake", after: settings.tls_deadline })??;
+        .map_err(|_| Error::Deadline {
+            stage: "the TLS handshake",
+            after: settings.tls_deadline,
+        })??;
     let core = Core::start(tcp, established, Role::Client, settings)?;
     Ok(Tunnel::new(core))
 }
@@ -68,23 +71,33 @@ impl Tunnel {
     /// # Errors
     /// When the peer refuses, resets, does not answer in time, or the tunnel is lost.
     pub async fn open(&self, request: &Connect) -> Result<Opened, OpenError> {
-        self.open_or_unprocessed(request).await.map_err(|failed| failed.error)
+        self.open_or_unprocessed(request)
+            .await
+            .map_err(|failed| failed.error)
     }
 
     /// The same; a failure says whether the peer surely did nothing about the request.
-    pub(crate) async fn open_or_unprocessed(&self, request: &Connect) -> Result<Opened, OpenFailed> {
-        let block = request.encode().map_err(|what| OpenFailed::from(OpenError::Invalid(what)))?;
-        let stream = self
-            .core()
-            .request(&block)
-            .map_err(|error| OpenFailed { error, unprocessed: true })?;
+    pub(crate) async fn open_or_unprocessed(
+        &self,
+        request: &Connect,
+    ) -> Result<Opened, OpenFailed> {
+        let block = request
+            .encode()
+            .map_err(|what| OpenFailed::from(OpenError::Invalid(what)))?;
+        let stream = self.core().request(&block).map_err(|error| OpenFailed {
+            error,
+            unprocessed: true,
+        })?;
         let deadline = self.core().settings.answer_deadline;
         let answer = poll_fn(|cx| poll_answer(&stream.state, cx));
         let answer = tokio::time::timeout(deadline, answer)
             .await
             .map_err(|_| OpenFailed::from(OpenError::Deadline(deadline)))??;
         match answer.status {
-            200 => Ok(Opened { stream, baggage: answer.baggage }),
+            200 => Ok(Opened {
+                stream,
+                baggage: answer.baggage,
+            }),
             status => Err(OpenError::Refused { status }.into()),
         }
     }
@@ -134,7 +147,10 @@ pub(crate) struct OpenFailed {
 
 impl From<OpenError> for OpenFailed {
     fn from(error: OpenError) -> Self {
-        Self { error, unprocessed: false }
+        Self {
+            error,
+            unprocessed: false,
+        }
     }
 }
 

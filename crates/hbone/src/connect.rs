@@ -77,9 +77,12 @@ impl Head {
             b"baggage" => self.malformed |= !append(&mut self.baggage, value),
             b"forwarded" => self.malformed |= !append(&mut self.forwarded, value),
             b"traceparent" => self.malformed |= !append(&mut self.traceparent, value),
-            b"x-forwarded-network" => self.malformed |= !append(&mut self.x_forwarded_network, value),
+            b"x-forwarded-network" => {
+                self.malformed |= !append(&mut self.x_forwarded_network, value)
+            }
             // Connection-specific fields have no place in HTTP/2 (§8.2.2).
-            b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+            b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding"
+            | b"upgrade" => {
                 self.malformed = true;
             }
             b"te" => self.malformed |= value != b"trailers",
@@ -99,7 +102,9 @@ impl Head {
                 }
                 b":status" => {
                     let first = self.status.is_none();
-                    self.status = text().filter(|text| text.len() == 3).and_then(|text| text.parse().ok());
+                    self.status = text()
+                        .filter(|text| text.len() == 3)
+                        .and_then(|text| text.parse().ok());
                     first && self.status.is_some()
                 }
                 // :path and :scheme must not be there (§8.5), :protocol we did not offer.
@@ -149,7 +154,9 @@ fn name_is_valid(name: &[u8]) -> bool {
 
 /// RFC 9113 §8.2.1, and no control character at all: values end up in logs.
 fn value_is_valid(value: &[u8]) -> bool {
-    !value.iter().any(|&byte| byte < 0x20 && byte != b'\t' || byte == 0x7f)
+    !value
+        .iter()
+        .any(|&byte| byte < 0x20 && byte != b'\t' || byte == 0x7f)
 }
 
 /// `host:port`: an IPv4 address, an IPv6 address in brackets, or a DNS name; no user, no zone, a port from 1 to 65535.
@@ -159,7 +166,9 @@ fn authority_is_valid(authority: &str) -> bool {
     };
     let port_is_valid = port.len() <= 5
         && port.bytes().all(|byte| byte.is_ascii_digit())
-        && port.parse::<u32>().is_ok_and(|port| (1..=65535).contains(&port));
+        && port
+            .parse::<u32>()
+            .is_ok_and(|port| (1..=65535).contains(&port));
     let host_is_valid = match host.strip_prefix('[') {
         Some(rest) => rest
             .strip_suffix(']')
@@ -170,7 +179,10 @@ fn authority_is_valid(authority: &str) -> bool {
 }
 
 fn host_name_is_valid(host: &str) -> bool {
-    if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if host
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return host.parse::<std::net::Ipv4Addr>().is_ok();
     }
     host.len() <= 253

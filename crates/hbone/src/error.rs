@@ -13,7 +13,9 @@ pub enum Error {
     #[error(transparent)]
     Tls(Arc<HandshakeError>),
     /// The peer was silent for too long.
-    #[error("the peer did not finish {stage} within {after:?}; is it overloaded, or is something other than HBONE listening there?")]
+    #[error(
+        "the peer did not finish {stage} within {after:?}; is it overloaded, or is something other than HBONE listening there?"
+    )]
     Deadline {
         /// What we waited for.
         stage: &'static str,

@@ -96,6 +96,9 @@ mod tests {
         assert_eq!(window.available(), 0);
         window.adjust(6).unwrap();
         assert_eq!(window.available(), 1);
-        assert_eq!(window.adjust(LARGEST).unwrap_err().code, code::FLOW_CONTROL_ERROR);
+        assert_eq!(
+            window.adjust(LARGEST).unwrap_err().code,
+            code::FLOW_CONTROL_ERROR
+        );
     }
 }

@@ -67,15 +67,24 @@ pub(crate) struct Violation {
 
 impl Violation {
     pub(crate) const fn protocol(what: &'static str) -> Self {
-        Self { code: code::PROTOCOL_ERROR, what }
+        Self {
+            code: code::PROTOCOL_ERROR,
+            what,
+        }
     }
 
     pub(crate) const fn size(what: &'static str) -> Self {
-        Self { code: code::FRAME_SIZE_ERROR, what }
+        Self {
+            code: code::FRAME_SIZE_ERROR,
+            what,
+        }
     }
 
     pub(crate) const fn flood(what: &'static str) -> Self {
-        Self { code: code::ENHANCE_YOUR_CALM, what }
+        Self {
+            code: code::ENHANCE_YOUR_CALM,
+            what,
+        }
     }
 }
 
@@ -199,7 +208,10 @@ impl Parser {
     }
 
     /// The next event in `input`, which is advanced; none when `input` is used up.
-    pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Violation> {
+    pub(crate) fn next<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+    ) -> Result<Option<Event<'a>>, Violation> {
         loop {
             match &mut self.state {
                 State::Head => {
@@ -264,7 +276,10 @@ impl Parser {
         if !collect(&mut self.partial, input, HEAD) {
             return None;
         }
-        let head = self.partial.first_chunk::<HEAD>().map(|head| Head::decode(*head));
+        let head = self
+            .partial
+            .first_chunk::<HEAD>()
+            .map(|head| Head::decode(*head));
         self.partial.clear();
         head
     }
@@ -284,7 +299,9 @@ impl Parser {
         );
         let on_connection = matches!(head.kind, kind::SETTINGS | kind::PING | kind::GOAWAY);
         if on_stream && head.stream == 0 || on_connection && head.stream != 0 {
-            return Err(Violation::protocol("a frame on a stream where it cannot be"));
+            return Err(Violation::protocol(
+                "a frame on a stream where it cannot be",
+            ));
         }
         match head.kind {
             kind::DATA if head.has(flag::PADDED) => {
@@ -299,15 +316,21 @@ impl Parser {
             kind::SETTINGS if head.len % 6 != 0 || head.has(flag::ACK) && head.len != 0 => {
                 Err(Violation::size("SETTINGS of a wrong length"))
             }
-            kind::SETTINGS if head.len > limits::MAX_SETTINGS * 6 => Err(Violation::flood("too many settings in one frame")),
-            kind::PING if head.len != 8 => Err(Violation::size("PING of a wrong length")),
-            kind::RST_STREAM | kind::WINDOW_UPDATE if head.len != 4 => {
-                Err(Violation::size("RST_STREAM or WINDOW_UPDATE of a wrong length"))
+            kind::SETTINGS if head.len > limits::MAX_SETTINGS * 6 => {
+                Err(Violation::flood("too many settings in one frame"))
             }
+            kind::PING if head.len != 8 => Err(Violation::size("PING of a wrong length")),
+            kind::RST_STREAM | kind::WINDOW_UPDATE if head.len != 4 => Err(Violation::size(
+                "RST_STREAM or WINDOW_UPDATE of a wrong length",
+            )),
             kind::GOAWAY if head.len < 8 => Err(Violation::size("GOAWAY of a wrong length")),
-            kind::GOAWAY if head.len > limits::MAX_GOAWAY => Err(Violation::flood("GOAWAY with too much debug data")),
+            kind::GOAWAY if head.len > limits::MAX_GOAWAY => {
+                Err(Violation::flood("GOAWAY with too much debug data"))
+            }
             kind::PUSH_PROMISE => Err(Violation::protocol("PUSH_PROMISE, which we have forbidden")),
-            kind::SETTINGS | kind::PING | kind::RST_STREAM | kind::WINDOW_UPDATE | kind::GOAWAY => Ok(State::Collect(head)),
+            kind::SETTINGS | kind::PING | kind::RST_STREAM | kind::WINDOW_UPDATE | kind::GOAWAY => {
+                Ok(State::Collect(head))
+            }
             // PRIORITY is deprecated (§5.3.2); unknown types must be ignored (§4.1). A PRIORITY of a wrong length is a stream error, of a
             // stream that need not exist: ignored as well.
             _ => Ok(State::Skip(head.len)),
@@ -316,7 +339,9 @@ impl Parser {
 
     fn header_block(&mut self, head: Head) -> Result<State, Violation> {
         if head.len > self.max_block + limits::HEADERS_EXTRA {
-            return Err(Violation::flood("a header block larger than SETTINGS allow"));
+            return Err(Violation::flood(
+                "a header block larger than SETTINGS allow",
+            ));
         }
         Ok(State::Collect(head))
     }
@@ -326,14 +351,22 @@ impl Parser {
             return Err(Violation::protocol("CONTINUATION without HEADERS"));
         };
         block.fragments += 1;
-        if block.bytes.len() + head.len > self.max_block || block.fragments > limits::MAX_CONTINUATIONS {
-            return Err(Violation::flood("a header block larger than SETTINGS allow"));
+        if block.bytes.len() + head.len > self.max_block
+            || block.fragments > limits::MAX_CONTINUATIONS
+        {
+            return Err(Violation::flood(
+                "a header block larger than SETTINGS allow",
+            ));
         }
         Ok(State::Collect(head))
     }
 
     /// A collected frame is complete.
-    fn complete(&mut self, head: Head, payload: &[u8]) -> Result<Option<Event<'static>>, Violation> {
+    fn complete(
+        &mut self,
+        head: Head,
+        payload: &[u8],
+    ) -> Result<Option<Event<'static>>, Violation> {
         let word = |at: usize| {
             payload
                 .get(at..at + 4)
@@ -359,20 +392,31 @@ impl Parser {
                 block.bytes.extend_from_slice(payload);
                 return Ok(self.block_done(block, head.has(flag::END_HEADERS)));
             }
-            kind::RST_STREAM => Event::Reset { stream: head.stream, code: word(0) },
+            kind::RST_STREAM => Event::Reset {
+                stream: head.stream,
+                code: word(0),
+            },
             kind::SETTINGS if head.has(flag::ACK) => Event::SettingsAck,
             kind::SETTINGS => Event::Settings(
                 payload
                     .as_chunks::<6>()
                     .0
                     .iter()
-                    .map(|&[a, b, c, d, e, f]| (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])))
+                    .map(|&[a, b, c, d, e, f]| {
+                        (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]))
+                    })
                     .collect(),
             ),
             kind::PING if head.has(flag::ACK) => Event::Pong(eight()),
             kind::PING => Event::Ping(eight()),
-            kind::GOAWAY => Event::GoAway { last: word(0) & 0x7fff_ffff, code: word(4) },
-            kind::WINDOW_UPDATE => Event::WindowUpdate { stream: head.stream, increment: word(0) & 0x7fff_ffff },
+            kind::GOAWAY => Event::GoAway {
+                last: word(0) & 0x7fff_ffff,
+                code: word(4),
+            },
+            kind::WINDOW_UPDATE => Event::WindowUpdate {
+                stream: head.stream,
+                increment: word(0) & 0x7fff_ffff,
+            },
             _ => Event::Ignored,
         }))
     }
@@ -382,7 +426,11 @@ impl Parser {
             self.block = Some(block);
             return None;
         }
-        Some(Event::Headers { stream: block.stream, block: block.bytes, end_stream: block.end_stream })
+        Some(Event::Headers {
+            stream: block.stream,
+            block: block.bytes,
+            end_stream: block.end_stream,
+        })
     }
 }
 
@@ -402,7 +450,11 @@ impl Data {
     fn next<'a>(&mut self, input: &mut &'a [u8]) -> Option<(Event<'a>, bool)> {
         let (payload, rest) = input.split_at(self.left.min(input.len()));
         self.left -= payload.len();
-        let padding = if self.left == 0 { self.padding.min(rest.len()) } else { 0 };
+        let padding = if self.left == 0 {
+            self.padding.min(rest.len())
+        } else {
+            0
+        };
         self.padding -= padding;
         *input = &rest[padding..];
         let done = self.left == 0 && self.padding == 0;
@@ -426,12 +478,16 @@ fn fragment(head: Head, payload: &[u8]) -> Result<&[u8], Violation> {
     let wrong = Violation::protocol("padding longer than its frame");
     let mut rest = payload;
     if head.has(flag::PADDED) {
-        let (&padding, after) = rest.split_first().ok_or(Violation::size("a padded frame without padding length"))?;
+        let (&padding, after) = rest
+            .split_first()
+            .ok_or(Violation::size("a padded frame without padding length"))?;
         let keep = after.len().checked_sub(usize::from(padding)).ok_or(wrong)?;
         rest = &after[..keep];
     }
     if head.has(flag::PRIORITY) {
-        rest = rest.get(5..).ok_or(Violation::size("HEADERS too short for its priority"))?;
+        rest = rest
+            .get(5..)
+            .ok_or(Violation::size("HEADERS too short for its priority"))?;
     }
     Ok(rest)
 }

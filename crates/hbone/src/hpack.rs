@@ -69,7 +69,12 @@ impl Decoder {
     }
 
     /// One field (§6.1, §6.2); `first` is its first octet, still in `input`.
-    fn field(&self, first: u8, input: &mut Input<'_>, left: usize) -> Result<(Box<[u8]>, Box<[u8]>), HpackError> {
+    fn field(
+        &self,
+        first: u8,
+        input: &mut Input<'_>,
+        left: usize,
+    ) -> Result<(Box<[u8]>, Box<[u8]>), HpackError> {
         if first & 0x80 != 0 {
             let (name, value) = self.table.get(input.integer(7)?)?;
             return Ok((name.into(), value.into()));
@@ -111,7 +116,11 @@ impl Input<'_> {
             let octet = usize::from(self.octet()?);
             value += (octet & 0x7f) << shift;
             if octet & 0x80 == 0 {
-                return if value < 1 << 24 { Ok(value) } else { Err(HpackError::Malformed) };
+                return if value < 1 << 24 {
+                    Ok(value)
+                } else {
+                    Err(HpackError::Malformed)
+                };
             }
         }
         Err(HpackError::Malformed)

@@ -59,6 +59,8 @@ pub(crate) const LAST_STREAM: u32 = 0x7fff_0000;
 pub(crate) const FLOOD_BUDGET: u32 = 1000;
 /// ... and how many it gets back per answered connection.
 pub(crate) const FLOOD_EARNED: u32 = 2;
+/// ... or, all of them, once they are gone and this time has passed.
+pub(crate) const FLOOD_PERIOD: Duration = Duration::from_secs(10);
 /// Reads from a tunnel's socket before other tasks of the worker get their turn.
 pub(crate) const READS_PER_TURN: usize = 4;
 /// Reads from an application's socket before other tasks of the worker get their turn.

@@ -65,7 +65,10 @@ enum Outcome {
 impl<K: Hash + Eq + Clone + 'static> Pool<K> {
     /// An empty pool.
     pub fn new(settings: Settings) -> Self {
-        Self(Rc::new(Shelf { settings, entries: RefCell::default() }))
+        Self(Rc::new(Shelf {
+            settings,
+            entries: RefCell::default(),
+        }))
     }
 
     /// Opens a stream on a tunnel for `key`, making the tunnel with `connect` if there is none with room. If a pooled tunnel
@@ -152,7 +155,16 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
     /// Tunnels that are open now.
     pub fn tunnels(&self) -> usize {
         let entries = self.0.entries.borrow();
-        entries.values().map(|entry| entry.tunnels.iter().filter(|kept| !kept.tunnel.is_closed()).count()).sum()
+        entries
+            .values()
+            .map(|entry| {
+                entry
+                    .tunnels
+                    .iter()
+                    .filter(|kept| !kept.tunnel.is_closed())
+                    .count()
+            })
+            .sum()
     }
 }
 
@@ -178,7 +190,10 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
     fn keep(self: &Rc<Self>, key: &K, tunnel: &Tunnel) {
         let mut entries = self.entries.borrow_mut();
         let entry = entries.entry(key.clone()).or_default();
-        entry.tunnels.push(Kept { tunnel: tunnel.clone(), used: Instant::now() });
+        entry.tunnels.push(Kept {
+            tunnel: tunnel.clone(),
+            used: Instant::now(),
+        });
         if entry.tunnels.len() == 1 {
             tokio::task::spawn_local(janitor(Rc::downgrade(self), key.clone()));
         }
@@ -213,7 +228,12 @@ async fn janitor<K: Hash + Eq + Clone + 'static>(shelf: Weak<Shelf<K>>, key: K) 
             });
         }
         shelf.sweep(&key);
-        if !shelf.entries.borrow().get(&key).is_some_and(|entry| !entry.tunnels.is_empty()) {
+        if !shelf
+            .entries
+            .borrow()
+            .get(&key)
+            .is_some_and(|entry| !entry.tunnels.is_empty())
+        {
             return;
         }
     }
@@ -245,7 +265,10 @@ impl<K: Hash + Eq + Clone + 'static> Drop for Leader<'_, K> {
             entry.making = None;
         }
         self.shelf.sweep(self.key);
-        self.flight.landed.borrow_mut().get_or_insert(Outcome::LookAgain);
+        self.flight
+            .landed
+            .borrow_mut()
+            .get_or_insert(Outcome::LookAgain);
         for waiter in self.flight.waiters.borrow_mut().drain(..) {
             waiter.wake();
         }

@@ -1,8 +1,6 @@
 //! Bytes between an application's socket and a tunnel's stream ([`Stream::relay`]), or between two sockets ([`plain`]).
 
 mod plain;
-#[cfg(test)]
-mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -129,7 +127,9 @@ impl Relay<'_> {
             // What came before an orderly end is still delivered.
             Some(_) if self.state.received_end.get() && self.state.has_kept() => Poll::Pending,
             Some(Fate::Reset(code)) => Poll::Ready(EndReason::PeerReset(code)),
-            Some(Fate::Tunnel(error) | Fate::Unprocessed(error)) => Poll::Ready(EndReason::Tunnel(error)),
+            Some(Fate::Tunnel(error) | Fate::Unprocessed(error)) => {
+                Poll::Ready(EndReason::Tunnel(error))
+            }
             None if self.app_told && self.state.sent_end.get() => Poll::Ready(EndReason::Clean),
             None => Poll::Pending,
         }

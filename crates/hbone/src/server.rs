@@ -17,10 +17,17 @@ use crate::{Error, Settings, Stream, hpack, limits};
 ///
 /// # Errors
 /// When TLS fails or takes longer than `settings.tls_deadline`.
-pub async fn accept(tcp: TcpStream, tls: &ServerTls, settings: &Settings) -> Result<Connection, Error> {
+pub async fn accept(
+    tcp: TcpStream,
+    tls: &ServerTls,
+    settings: &Settings,
+) -> Result<Connection, Error> {
     let established = tokio::time::timeout(settings.tls_deadline, channel::server(&tcp, tls))
         .await
-        .map_err(|_| Error::Deadline { stage: "the TLS handshake", after: settings.tls_deadline })??;
+        .map_err(|_| Error::Deadline {
+            stage: "the TLS handshake",
+            after: settings.tls_deadline,
+        })??;
     let core = Core::start(tcp, established, Role::Server, settings)?;
     Ok(Connection::new(core))
 }
@@ -61,13 +68,18 @@ impl Connection {
             forwarded: head.forwarded,
             traceparent: head.traceparent,
             x_forwarded_network: head.x_forwarded_network,
-            stream: Stream { core: Rc::clone(&self.core), state },
+            stream: Stream {
+                core: Rc::clone(&self.core),
+                state,
+            },
         })
     }
 
     /// To drain or cut it from elsewhere on this worker.
     pub fn handle(&self) -> Handle {
-        Handle { core: Rc::clone(&self.core) }
+        Handle {
+            core: Rc::clone(&self.core),
+        }
     }
 
     /// Resolves when the tunnel is gone, with the reason.

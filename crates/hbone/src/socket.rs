@@ -16,7 +16,10 @@ pub(crate) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// The same into several places.
-pub(crate) fn read_vectored(socket: &TcpStream, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+pub(crate) fn read_vectored(
+    socket: &TcpStream,
+    buffers: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
     let room = buffers.iter().map(|buffer| buffer.len()).sum();
     noting_drained(socket, room, || socket.try_read_vectored(buffers))
 }

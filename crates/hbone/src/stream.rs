@@ -98,7 +98,10 @@ impl StreamState {
     /// The owner's task, to be woken when there is something for it.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let mut owner = self.owner.borrow_mut();
-        if !owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
+        if !owner
+            .as_ref()
+            .is_some_and(|owner| owner.will_wake(cx.waker()))
+        {
             *owner = Some(cx.waker().clone());
         }
     }
@@ -203,7 +206,9 @@ impl StreamState {
                     return total;
                 }
             }
-            app.counters.to_app.set(app.counters.to_app.get() + written as u64);
+            app.counters
+                .to_app
+                .set(app.counters.to_app.get() + written as u64);
             if written == total {
                 return written;
             }
@@ -237,7 +242,9 @@ impl StreamState {
             }
         };
         let written = taken - begin;
-        app.counters.to_app.set(app.counters.to_app.get() + written as u64);
+        app.counters
+            .to_app
+            .set(app.counters.to_app.get() + written as u64);
         if taken == queue.len() {
             // An idle stream holds no buffer.
             *queue = Vec::new();

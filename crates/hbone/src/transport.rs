@@ -69,20 +69,37 @@ impl Transport {
                 let mut used = 0;
                 loop {
                     match channel.open(&mut received[used..])? {
-                        Opened::Incomplete => return Ok(Received { used, closed: false }),
-                        Opened::Data { consumed, start, len } => {
+                        Opened::Incomplete => {
+                            return Ok(Received {
+                                used,
+                                closed: false,
+                            });
+                        }
+                        Opened::Data {
+                            consumed,
+                            start,
+                            len,
+                        } => {
                             records.push((used + start, used + start + len));
                             used += consumed;
                         }
                         Opened::Control { consumed } => used += consumed,
-                        Opened::Closed { consumed } => return Ok(Received { used: used + consumed, closed: true }),
+                        Opened::Closed { consumed } => {
+                            return Ok(Received {
+                                used: used + consumed,
+                                closed: true,
+                            });
+                        }
                     }
                 }
             }
             #[cfg(test)]
             Self::Plain => {
                 records.push((0, received.len()));
-                Ok(Received { used: received.len(), closed: false })
+                Ok(Received {
+                    used: received.len(),
+                    closed: false,
+                })
             }
         }
     }

@@ -5,6 +5,8 @@
 
 mod driver;
 mod receive;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -89,11 +91,32 @@ struct Inner {
 
 impl Core {
     /// A tunnel on a socket whose handshake is done. Its driver runs as a task of this worker until the tunnel is over.
-    pub(crate) fn start(tcp: TcpStream, established: Established, role: Role, settings: &Settings) -> Result<Rc<Self>, Error> {
-        let Established { channel, unsent, early, unread } = established;
+    pub(crate) fn start(
+        tcp: TcpStream,
+        established: Established,
+        role: Role,
+        settings: &Settings,
+    ) -> Result<Rc<Self>, Error> {
+        let Established {
+            channel,
+            unsent,
+            early,
+            unread,
+        } = established;
         let peer = channel.peer().clone();
         let transport = Transport::Tls(Box::new(channel));
-        Self::begin(tcp, transport, peer, Rest { unsent, early, unread }, role, settings)
+        Self::begin(
+            tcp,
+            transport,
+            peer,
+            Rest {
+                unsent,
+                early,
+                unread,
+            },
+            role,
+            settings,
+        )
     }
 
     pub(crate) fn begin(
@@ -123,7 +146,11 @@ impl Core {
             peer_window: limits::DEFAULT_WINDOW,
             peer_max_streams: settings.pool_max_streams,
             settled: false,
-            preface_left: if role == Role::Server { PREFACE.len() } else { 0 },
+            preface_left: if role == Role::Server {
+                PREFACE.len()
+            } else {
+                0
+            },
             parser: Parser::new(settings.max_frame as usize, header_list as usize),
             decoder: hpack::Decoder::new(),
             budget: Budget::new(),
@@ -134,7 +161,11 @@ impl Core {
             heard: true,
         };
         inner.greet(settings, header_list).map_err(broken_cipher)?;
-        let core = Rc::new(Self { peer, settings: settings.clone(), inner: RefCell::new(inner) });
+        let core = Rc::new(Self {
+            peer,
+            settings: settings.clone(),
+            inner: RefCell::new(inner),
+        });
         tokio::task::spawn_local(driver::drive(Rc::clone(&core), tcp, rest.early));
         Ok(core)
     }
@@ -150,13 +181,22 @@ impl Core {
         }
         let id = inner.next_stream;
         inner.next_stream += 2;
-        let sent = inner.writer.frame(kind::HEADERS, flag::END_HEADERS, id, block);
+        let sent = inner
+            .writer
+            .frame(kind::HEADERS, flag::END_HEADERS, id, block);
         sent.map_err(|error| OpenError::Tunnel(broken_cipher(error)))?;
-        let state = Rc::new(StreamState::new(id, self.settings.stream_window, inner.peer_window));
+        let state = Rc::new(StreamState::new(
+            id,
+            self.settings.stream_window,
+            inner.peer_window,
+        ));
         inner.streams.push(Rc::clone(&state));
         inner.wake_driver();
         drop(inner);
-        Ok(Stream { core: Rc::clone(self), state })
+        Ok(Stream {
+            core: Rc::clone(self),
+            state,
+        })
     }
 
     /// Answers a request with headers; `end` if nothing follows.
@@ -322,7 +362,11 @@ impl Core {
         if let Phase::Closed(error) = &inner.phase {
             return Poll::Ready(error.clone());
         }
-        if !inner.watchers.iter().any(|watcher| watcher.will_wake(cx.waker())) {
+        if !inner
+            .watchers
+            .iter()
+            .any(|watcher| watcher.will_wake(cx.waker()))
+        {
             inner.watchers.push(cx.waker().clone());
         }
         Poll::Pending
@@ -354,7 +398,12 @@ impl Inner {
             Role::Server => values.push((setting::MAX_CONCURRENT_STREAMS, settings.max_streams)),
         }
         let mut frame = |kind, payload: &[u8]| {
-            let head = crate::frame::Head { len: payload.len(), kind, flags: 0, stream: 0 };
+            let head = crate::frame::Head {
+                len: payload.len(),
+                kind,
+                flags: 0,
+                stream: 0,
+            };
             plain.extend_from_slice(&head.encode());
             plain.extend_from_slice(payload);
         };
@@ -363,7 +412,9 @@ impl Inner {
             .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
         frame(kind::SETTINGS, &payload);
-        let more = settings.connection_window.saturating_sub(limits::DEFAULT_WINDOW);
+        let more = settings
+            .connection_window
+            .saturating_sub(limits::DEFAULT_WINDOW);
         if more > 0 {
             frame(kind::WINDOW_UPDATE, &more.to_be_bytes());
         }
@@ -385,7 +436,10 @@ impl Inner {
     }
 
     fn find(&self, id: u32) -> Option<&Rc<StreamState>> {
-        let at = self.streams.binary_search_by_key(&id, |stream| stream.id).ok()?;
+        let at = self
+            .streams
+            .binary_search_by_key(&id, |stream| stream.id)
+            .ok()?;
         self.streams.get(at)
     }
 
@@ -421,12 +475,16 @@ impl Inner {
             return;
         }
         self.forget(state.id);
-        let sent = self.writer.frame(kind::RST_STREAM, 0, state.id, &code.to_be_bytes());
+        let sent = self
+            .writer
+            .frame(kind::RST_STREAM, 0, state.id, &code.to_be_bytes());
         self.survive(sent);
     }
 
     fn window_update(&mut self, stream: u32, increment: u32) {
-        let sent = self.writer.frame(kind::WINDOW_UPDATE, 0, stream, &increment.to_be_bytes());
+        let sent = self
+            .writer
+            .frame(kind::WINDOW_UPDATE, 0, stream, &increment.to_be_bytes());
         self.survive(sent);
     }
 
@@ -477,6 +535,9 @@ fn broken_cipher(error: RecordError) -> Error {
 
 impl From<Violation> for Error {
     fn from(violation: Violation) -> Self {
-        Self::Protocol { code: violation.code, what: violation.what }
+        Self::Protocol {
+            code: violation.code,
+            what: violation.what,
+        }
     }
 }

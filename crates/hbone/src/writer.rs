@@ -67,14 +67,25 @@ impl Writer {
     }
 
     /// Appends a frame; its payload must fit a record.
-    pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Result<(), RecordError> {
+    pub(crate) fn frame(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        stream: u32,
+        payload: &[u8],
+    ) -> Result<(), RecordError> {
         debug_assert!(payload.len() <= MAX_PAYLOAD);
         self.update_key()?;
         let (before, after) = self.transport.margins();
         let len = before + HEAD + payload.len() + after;
         self.reserve(len);
         let record = &mut self.buffer[self.end..self.end + len];
-        let head = Head { len: payload.len(), kind, flags, stream };
+        let head = Head {
+            len: payload.len(),
+            kind,
+            flags,
+            stream,
+        };
         record[before..before + HEAD].copy_from_slice(&head.encode());
         record[before + HEAD..before + HEAD + payload.len()].copy_from_slice(payload);
         self.transport.seal(record)?;
@@ -113,18 +124,30 @@ impl Writer {
             socket::read_vectored(app, &mut places)
         }
         .map_err(DataError::App)?;
-        self.seal_data(stream, n, before, after).map_err(DataError::Record)?;
+        self.seal_data(stream, n, before, after)
+            .map_err(DataError::Record)?;
         Ok(n)
     }
 
     /// Seals `n` payload bytes that were read into their places.
-    fn seal_data(&mut self, stream: u32, n: usize, before: usize, after: usize) -> Result<(), RecordError> {
+    fn seal_data(
+        &mut self,
+        stream: u32,
+        n: usize,
+        before: usize,
+        after: usize,
+    ) -> Result<(), RecordError> {
         let mut left = n;
         while left > 0 {
             let payload = left.min(MAX_PAYLOAD);
             let len = before + payload + after;
             let record = &mut self.buffer[self.end..self.end + len];
-            let head = Head { len: payload, kind: kind::DATA, flags: 0, stream };
+            let head = Head {
+                len: payload,
+                kind: kind::DATA,
+                flags: 0,
+                stream,
+            };
             record[before - HEAD..before].copy_from_slice(&head.encode());
             self.transport.seal(record)?;
             self.end += len;

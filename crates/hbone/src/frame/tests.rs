@@ -5,7 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let head = Head { len: payload.len(), kind, flags, stream };
+    let head = Head {
+        len: payload.len(),
+        kind,
+        flags,
+        stream,
+    };
     [&head.encode()[..], payload].concat()
 }
 
@@ -17,7 +22,14 @@ fn events(pieces: &[&[u8]]) -> Result<Vec<String>, Violation> {
     for piece in pieces {
         let mut input = *piece;
         while let Some(event) = parser.next(&mut input)? {
-            if let Event::Data { stream, payload, flow, end_stream, empty } = event {
+            if let Event::Data {
+                stream,
+                payload,
+                flow,
+                end_stream,
+                empty,
+            } = event
+            {
                 let (at, mut bytes, mut total) = open.take().unwrap_or((stream, Vec::new(), 0));
                 if at != stream {
                     seen.push(format!("data {at} {bytes:?} flow {total}"));
@@ -28,7 +40,9 @@ fn events(pieces: &[&[u8]]) -> Result<Vec<String>, Violation> {
                 open = Some((stream, bytes, total));
                 if end_stream || empty {
                     let (at, bytes, total) = open.take().unwrap();
-                    seen.push(format!("data {at} {bytes:?} flow {total} end {end_stream} empty {empty}"));
+                    seen.push(format!(
+                        "data {at} {bytes:?} flow {total} end {end_stream} empty {empty}"
+                    ));
                 }
             } else {
                 if let Some((at, bytes, total)) = open.take() {
@@ -52,10 +66,20 @@ fn refused(bytes: &[u8]) -> u32 {
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..60);
     prop_oneof![
-        (bytes(), any::<bool>(), 1u32..4).prop_map(|(p, end, s)| frame(kind::DATA, u8::from(end), s * 2 - 1, &p)),
+        (bytes(), any::<bool>(), 1u32..4).prop_map(|(p, end, s)| frame(
+            kind::DATA,
+            u8::from(end),
+            s * 2 - 1,
+            &p
+        )),
         (bytes(), 0u8..20, any::<bool>(), 1u32..4).prop_map(|(p, pad, end, s)| {
             let payload = [&[pad][..], &p, &vec![0; usize::from(pad)]].concat();
-            frame(kind::DATA, flag::PADDED | u8::from(end), s * 2 - 1, &payload)
+            frame(
+                kind::DATA,
+                flag::PADDED | u8::from(end),
+                s * 2 - 1,
+                &payload,
+            )
         }),
         (bytes(), bytes(), 0u8..20).prop_map(|(a, b, pad)| {
             let payload = [&[pad, 0, 0, 0, 0, 9][..], &a, &vec![0; usize::from(pad)]].concat();
@@ -104,13 +128,25 @@ fn data_is_passed_on_before_its_frame_is_complete() {
     let mut first = &bytes[..11];
     assert_eq!(
         parser.next(&mut first),
-        Ok(Some(Event::Data { stream: 1, payload: b"he", flow: 2, end_stream: false, empty: false }))
+        Ok(Some(Event::Data {
+            stream: 1,
+            payload: b"he",
+            flow: 2,
+            end_stream: false,
+            empty: false
+        }))
     );
     assert_eq!(parser.next(&mut first), Ok(None));
     let mut rest = &bytes[11..];
     assert_eq!(
         parser.next(&mut rest),
-        Ok(Some(Event::Data { stream: 1, payload: b"llo", flow: 3, end_stream: true, empty: false }))
+        Ok(Some(Event::Data {
+            stream: 1,
+            payload: b"llo",
+            flow: 3,
+            end_stream: true,
+            empty: false
+        }))
     );
 }
 
@@ -118,7 +154,13 @@ fn data_is_passed_on_before_its_frame_is_complete() {
 fn padding_counts_for_flow_control() {
     let payload = [&[3][..], b"abc", &[0; 3]].concat();
     assert_eq!(
-        events(&[&frame(kind::DATA, flag::PADDED | flag::END_STREAM, 5, &payload)]).unwrap(),
+        events(&[&frame(
+            kind::DATA,
+            flag::PADDED | flag::END_STREAM,
+            5,
+            &payload
+        )])
+        .unwrap(),
         [format!("data 5 {:?} flow 7 end true empty false", b"abc")]
     );
     let only_padding = [&[2][..], &[0; 2]].concat();
@@ -130,31 +172,89 @@ fn padding_counts_for_flow_control() {
 
 #[test]
 fn violations() {
-    assert_eq!(refused(&frame(kind::DATA, 0, 0, b"x")), code::PROTOCOL_ERROR);
-    assert_eq!(refused(&frame(kind::DATA, flag::PADDED, 1, &[])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::DATA, flag::PADDED, 1, &[5, 0, 0])), code::PROTOCOL_ERROR);
-    assert_eq!(refused(&frame(kind::HEADERS, flag::PADDED, 1, &[5, 0, 0])), code::PROTOCOL_ERROR);
-    assert_eq!(refused(&frame(kind::HEADERS, flag::PRIORITY, 1, &[5, 0, 0])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::CONTINUATION, 0, 1, &[])), code::PROTOCOL_ERROR);
-    assert_eq!(refused(&frame(kind::SETTINGS, 0, 0, &[0; 5])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::SETTINGS, flag::ACK, 0, &[0; 6])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::SETTINGS, 0, 1, &[0; 6])), code::PROTOCOL_ERROR);
-    assert_eq!(refused(&frame(kind::PING, 0, 0, &[0; 7])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::RST_STREAM, 0, 0, &[0; 4])), code::PROTOCOL_ERROR);
-    assert_eq!(refused(&frame(kind::WINDOW_UPDATE, 0, 1, &[0; 5])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::GOAWAY, 0, 0, &[0; 7])), code::FRAME_SIZE_ERROR);
-    assert_eq!(refused(&frame(kind::PUSH_PROMISE, 0, 1, &[0; 7])), code::PROTOCOL_ERROR);
-    let interrupted = [frame(kind::HEADERS, 0, 1, &[]), frame(kind::PING, 0, 0, &[0; 8])].concat();
+    assert_eq!(
+        refused(&frame(kind::DATA, 0, 0, b"x")),
+        code::PROTOCOL_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::DATA, flag::PADDED, 1, &[])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::DATA, flag::PADDED, 1, &[5, 0, 0])),
+        code::PROTOCOL_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::HEADERS, flag::PADDED, 1, &[5, 0, 0])),
+        code::PROTOCOL_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::HEADERS, flag::PRIORITY, 1, &[5, 0, 0])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::CONTINUATION, 0, 1, &[])),
+        code::PROTOCOL_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::SETTINGS, 0, 0, &[0; 5])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::SETTINGS, flag::ACK, 0, &[0; 6])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::SETTINGS, 0, 1, &[0; 6])),
+        code::PROTOCOL_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::PING, 0, 0, &[0; 7])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::RST_STREAM, 0, 0, &[0; 4])),
+        code::PROTOCOL_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::WINDOW_UPDATE, 0, 1, &[0; 5])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::GOAWAY, 0, 0, &[0; 7])),
+        code::FRAME_SIZE_ERROR
+    );
+    assert_eq!(
+        refused(&frame(kind::PUSH_PROMISE, 0, 1, &[0; 7])),
+        code::PROTOCOL_ERROR
+    );
+    let interrupted = [
+        frame(kind::HEADERS, 0, 1, &[]),
+        frame(kind::PING, 0, 0, &[0; 8]),
+    ]
+    .concat();
     assert_eq!(refused(&interrupted), code::PROTOCOL_ERROR);
-    let wrong_stream = [frame(kind::HEADERS, 0, 1, &[]), frame(kind::CONTINUATION, 0, 3, &[])].concat();
+    let wrong_stream = [
+        frame(kind::HEADERS, 0, 1, &[]),
+        frame(kind::CONTINUATION, 0, 3, &[]),
+    ]
+    .concat();
     assert_eq!(refused(&wrong_stream), code::PROTOCOL_ERROR);
-    let large = Head { len: (1 << 20) + 1, kind: kind::DATA, flags: 0, stream: 1 };
+    let large = Head {
+        len: (1 << 20) + 1,
+        kind: kind::DATA,
+        flags: 0,
+        stream: 1,
+    };
     assert_eq!(refused(&large.encode()), code::FRAME_SIZE_ERROR);
 }
 
 #[test]
 fn header_floods() {
-    assert_eq!(refused(&frame(kind::HEADERS, 0, 1, &[0; 2000])), code::ENHANCE_YOUR_CALM);
+    assert_eq!(
+        refused(&frame(kind::HEADERS, 0, 1, &[0; 2000])),
+        code::ENHANCE_YOUR_CALM
+    );
     let mut bytes = frame(kind::HEADERS, 0, 1, &[]);
     for _ in 0..=limits::MAX_CONTINUATIONS {
         bytes.extend(frame(kind::CONTINUATION, 0, 1, &[]));

@@ -1,1 +1,216 @@
-//! Tests of the pool.
+//! One tunnel for many, made once, replaced when dead.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+use tulle_model::Identity;
+
+use super::*;
+use crate::Error;
+use crate::server::{Connection, Handle};
+use crate::transport::Transport;
+use crate::tunnel::{Core, Rest, Role};
+
+fn on_worker(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(LocalSet::new().run_until(async {
+        tokio::time::timeout(Duration::from_secs(60), test)
+            .await
+            .expect("the test hangs");
+    }));
+}
+
+/// Makes tunnels to a server that accepts everything, and counts them.
+#[derive(Clone, Default)]
+struct Maker {
+    made: Rc<Cell<usize>>,
+    servers: Rc<RefCell<Vec<Handle>>>,
+}
+
+impl Maker {
+    async fn make(&self, settings: &Settings) -> Result<Tunnel, Error> {
+        self.made.set(self.made.get() + 1);
+        tokio::task::yield_now().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let near = TcpStream::connect(listener.local_addr()?).await?;
+        let (far, _) = listener.accept().await?;
+        let begin = |tcp, role| {
+            let peer = Identity::new("cluster.local", "test", "peer");
+            Core::begin(tcp, Transport::Plain, peer, Rest::default(), role, settings)
+        };
+        let mut server = Connection::new(begin(far, Role::Server)?);
+        self.servers.borrow_mut().push(server.handle());
+        tokio::task::spawn_local(async move {
+            let mut held = Vec::new();
+            while let Some(request) = server.next().await {
+                held.push(request.accept(None));
+            }
+        });
+        Ok(Tunnel::new(begin(near, Role::Client)?))
+    }
+}
+
+fn request() -> Connect {
+    Connect {
+        authority: "1.2.3.4:80".into(),
+        ..Connect::default()
+    }
+}
+
+#[test]
+fn many_at_once_share_one_tunnel() {
+    on_worker(async {
+        let (pool, maker) = (Rc::new(Pool::new(Settings::default())), Maker::default());
+        let tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let (pool, maker) = (Rc::clone(&pool), maker.clone());
+                tokio::task::spawn_local(async move {
+                    pool.open(
+                        "key",
+                        async || maker.make(&Settings::default()).await,
+                        &request(),
+                    )
+                    .await
+                    .unwrap()
+                })
+            })
+            .collect();
+        let mut open = Vec::new();
+        for task in tasks {
+            open.push(task.await.unwrap());
+        }
+        assert_eq!(maker.made.get(), 1);
+        // The next one finds the tunnel full.
+        pool.open(
+            "key",
+            async || maker.make(&Settings::default()).await,
+            &request(),
+        )
+        .await
+        .unwrap();
+        assert_eq!(maker.made.get(), 2);
+        // Another key shares nothing.
+        pool.open(
+            "other",
+            async || maker.make(&Settings::default()).await,
+            &request(),
+        )
+        .await
+        .unwrap();
+        assert_eq!((maker.made.get(), pool.tunnels()), (3, 3));
+    });
+}
+
+#[test]
+fn a_failure_reaches_everybody_who_waited() {
+    on_worker(async {
+        let pool = Rc::new(Pool::new(Settings::default()));
+        let made = Rc::new(Cell::new(0));
+        let tasks: Vec<_> = (0..10)
+            .map(|_| {
+                let (pool, made) = (Rc::clone(&pool), Rc::clone(&made));
+                tokio::task::spawn_local(async move {
+                    let connect = async || {
+                        made.set(made.get() + 1);
+                        tokio::task::yield_now().await;
+                        Err::<Tunnel, _>("no route")
+                    };
+                    pool.open(1, connect, &request())
+                        .await
+                        .err()
+                        .unwrap()
+                        .to_string()
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), "no route");
+        }
+        assert_eq!(made.get(), 1);
+        assert!(
+            pool.0.entries.borrow().is_empty(),
+            "a failed key leaves nothing behind"
+        );
+    });
+}
+
+#[test]
+fn a_cancelled_leader_is_succeeded() {
+    on_worker(async {
+        let (pool, maker) = (Rc::new(Pool::new(Settings::default())), Maker::default());
+        let leader = tokio::task::spawn_local({
+            let pool = Rc::clone(&pool);
+            async move {
+                let connect = async || std::future::pending::<Result<Tunnel, Error>>().await;
+                let _ = pool.open("key", connect, &request()).await;
+            }
+        });
+        tokio::task::yield_now().await;
+        let waiter = tokio::task::spawn_local({
+            let (pool, maker) = (Rc::clone(&pool), maker.clone());
+            async move {
+                pool.open(
+                    "key",
+                    async || maker.make(&Settings::default()).await,
+                    &request(),
+                )
+                .await
+                .map(|_| ())
+            }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(maker.made.get(), 0);
+        leader.abort();
+        waiter.await.unwrap().unwrap();
+        assert_eq!(maker.made.get(), 1);
+    });
+}
+
+#[test]
+fn a_dead_tunnel_is_replaced() {
+    on_worker(async {
+        let (pool, maker) = (Pool::new(Settings::default()), Maker::default());
+        let connect = async || maker.make(&Settings::default()).await;
+        pool.open("key", connect, &request()).await.unwrap();
+        // It dies while the next request is on its way: the request is repeated elsewhere.
+        maker.servers.borrow()[0].abort();
+        pool.open("key", connect, &request()).await.unwrap();
+        assert_eq!((maker.made.get(), pool.tunnels()), (2, 1));
+        // It leaves in order.
+        maker.servers.borrow()[1].drain();
+        for _ in 0..20 {
+            pool.open("key", connect, &request()).await.unwrap();
+        }
+        assert_eq!((maker.made.get(), pool.tunnels()), (3, 1));
+    });
+}
+
+#[test]
+fn retired_and_idle_tunnels_close() {
+    on_worker(async {
+        let settings = Settings {
+            pool_idle: Duration::from_millis(40),
+            ..Settings::default()
+        };
+        let (pool, maker) = (Pool::new(settings), Maker::default());
+        let connect = async || maker.make(&Settings::default()).await;
+        let held = pool.open("a", connect, &request()).await.unwrap();
+        pool.open("b", connect, &request()).await.unwrap();
+        assert_eq!(pool.tunnels(), 2);
+        maker.servers.borrow()[1].clone().closed().await;
+        assert_eq!(pool.tunnels(), 1, "the one with a stream stays");
+        pool.retire_where(|key| *key == "a");
+        let server = maker.servers.borrow()[0].clone();
+        assert_eq!(server.streams(), 1);
+        pool.open("a", connect, &request()).await.unwrap();
+        assert_eq!(maker.made.get(), 3);
+        drop(held);
+        server.closed().await;
+    });
+}

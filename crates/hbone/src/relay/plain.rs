@@ -149,4 +149,3 @@ impl Direction {
         Ok(true)
     }
 }
-

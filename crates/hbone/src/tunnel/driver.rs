@@ -107,7 +107,11 @@ impl<'a> Driver<'a> {
     /// Writes what is sealed. Whoever waited for room is woken.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let mut inner = self.core.inner.borrow_mut();
-        if !inner.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+        if !inner
+            .driver
+            .as_ref()
+            .is_some_and(|driver| driver.will_wake(cx.waker()))
+        {
             inner.driver = Some(cx.waker().clone());
         }
         if let Phase::Closed(error) = &inner.phase {
@@ -115,7 +119,10 @@ impl<'a> Driver<'a> {
         }
         while !inner.writer.flush(self.tcp)? {
             if inner.writer.unsent() > limits::UNSENT_MAX {
-                return Err(Error::Protocol { code: code::ENHANCE_YOUR_CALM, what: "asks, but does not read our answers" });
+                return Err(Error::Protocol {
+                    code: code::ENHANCE_YOUR_CALM,
+                    what: "asks, but does not read our answers",
+                });
             }
             if self.tcp.poll_write_ready(cx)?.is_pending() {
                 break;
@@ -124,7 +131,10 @@ impl<'a> Driver<'a> {
         if inner.writer.has_room() && inner.send.available() > 0 {
             inner.wake_waiting();
         }
-        if matches!(inner.phase, Phase::Leaving) && inner.streams.is_empty() && inner.writer.unsent() == 0 {
+        if matches!(inner.phase, Phase::Leaving)
+            && inner.streams.is_empty()
+            && inner.writer.unsent() == 0
+        {
             return Err(Error::Closed);
         }
         Ok(())
@@ -153,13 +163,17 @@ impl<'a> Driver<'a> {
             if self.core.inner.borrow().streams.is_empty() {
                 return Ok(());
             }
-            self.clock.arm(Watch::Life { asked: None }, settings.ping_interval);
+            self.clock
+                .arm(Watch::Life { asked: None }, settings.ping_interval);
         }
         while self.clock.sleep.as_mut().poll(cx).is_ready() {
             let mut inner = self.core.inner.borrow_mut();
             match self.clock.watch {
                 Watch::Preface if !inner.settled => {
-                    return Err(Error::Deadline { stage: "its HTTP/2 preface", after: settings.preface_deadline });
+                    return Err(Error::Deadline {
+                        stage: "its HTTP/2 preface",
+                        after: settings.preface_deadline,
+                    });
                 }
                 Watch::Life { asked } => {
                     let next = inner.still_alive(asked, settings)?;
@@ -171,7 +185,8 @@ impl<'a> Driver<'a> {
                 if inner.streams.is_empty() {
                     return Ok(());
                 }
-                self.clock.arm(Watch::Life { asked: None }, settings.ping_interval);
+                self.clock
+                    .arm(Watch::Life { asked: None }, settings.ping_interval);
             }
             if inner.writer.unsent() > 0 {
                 cx.waker().wake_by_ref();
@@ -193,9 +208,18 @@ impl Clock {
 
 impl Inner {
     /// Opens and takes in `len` received bytes.
-    fn open(&mut self, scratch: &mut Scratch, len: usize, settings: &Settings) -> Result<(), Error> {
+    fn open(
+        &mut self,
+        scratch: &mut Scratch,
+        len: usize,
+        settings: &Settings,
+    ) -> Result<(), Error> {
         let received = &mut scratch.bytes[..len];
-        let opened = self.writer.transport.open(received, &mut scratch.records).map_err(broken_cipher)?;
+        let opened = self
+            .writer
+            .transport
+            .open(received, &mut scratch.records)
+            .map_err(broken_cipher)?;
         self.carry.clear();
         self.carry.extend_from_slice(&received[opened.used..]);
         if self.carry.is_empty() && self.carry.capacity() > 0 {
@@ -219,19 +243,26 @@ impl Inner {
 
     /// An interval has passed: whether the peer was heard of, and what to watch next.
     fn still_alive(&mut self, asked: Option<Instant>, settings: &Settings) -> Result<Watch, Error> {
-        self.budget.refill();
         if std::mem::take(&mut self.heard) {
             let idle = self.streams.is_empty();
-            return Ok(if idle { Watch::Nothing } else { Watch::Life { asked: None } });
+            return Ok(if idle {
+                Watch::Nothing
+            } else {
+                Watch::Life { asked: None }
+            });
         }
         match asked {
-            Some(at) if at.elapsed() >= settings.ping_timeout => Err(Error::PingTimeout { after: settings.ping_timeout }),
+            Some(at) if at.elapsed() >= settings.ping_timeout => Err(Error::PingTimeout {
+                after: settings.ping_timeout,
+            }),
             Some(_) => Ok(Watch::Life { asked }),
             None if self.streams.is_empty() => Ok(Watch::Nothing),
             None => {
                 let sent = self.writer.frame(kind::PING, 0, 0, &LIFE_PING);
                 self.survive(sent);
-                Ok(Watch::Life { asked: Some(Instant::now()) })
+                Ok(Watch::Life {
+                    asked: Some(Instant::now()),
+                })
             }
         }
     }

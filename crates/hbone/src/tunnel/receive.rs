@@ -64,9 +64,20 @@ impl Inner {
         Ok(())
     }
 
-    fn handle<'a>(&mut self, event: Event<'a>, delivery: &mut Delivery<'a>, settings: &Settings) -> Result<(), Violation> {
+    fn handle<'a>(
+        &mut self,
+        event: Event<'a>,
+        delivery: &mut Delivery<'a>,
+        settings: &Settings,
+    ) -> Result<(), Violation> {
         match event {
-            Event::Data { stream, payload, flow, end_stream, empty } => {
+            Event::Data {
+                stream,
+                payload,
+                flow,
+                end_stream,
+                empty,
+            } => {
                 if empty {
                     self.budget.spend("empty DATA frames")?;
                 }
@@ -88,7 +99,10 @@ impl Inner {
         end_stream: bool,
         delivery: &mut Delivery<'a>,
     ) -> Result<(), Violation> {
-        const OVERRUN: Violation = Violation { code: code::FLOW_CONTROL_ERROR, what: "DATA beyond the window" };
+        const OVERRUN: Violation = Violation {
+            code: code::FLOW_CONTROL_ERROR,
+            what: "DATA beyond the window",
+        };
         if !self.receive.arrived(flow) {
             return Err(OVERRUN);
         }
@@ -97,7 +111,12 @@ impl Inner {
         if let Some(increment) = self.receive.release(flow) {
             self.window_update(0, increment);
         }
-        if delivery.stream.as_ref().is_none_or(|stream| stream.id != id) || delivery.count == limits::SLICES_PER_WRITE {
+        if delivery
+            .stream
+            .as_ref()
+            .is_none_or(|stream| stream.id != id)
+            || delivery.count == limits::SLICES_PER_WRITE
+        {
             self.deliver(delivery);
             let Some(stream) = self.find(id) else {
                 return self.data_on_closed_stream(id);
@@ -159,18 +178,26 @@ impl Inner {
         if known {
             Ok(())
         } else {
-            Err(Violation::protocol("a frame on a stream that was never opened"))
+            Err(Violation::protocol(
+                "a frame on a stream that was never opened",
+            ))
         }
     }
 
     fn control(&mut self, event: Event<'_>, settings: &Settings) -> Result<(), Violation> {
         match event {
-            Event::Headers { stream, block, end_stream } => self.headers(stream, &block, end_stream, settings),
+            Event::Headers {
+                stream,
+                block,
+                end_stream,
+            } => self.headers(stream, &block, end_stream, settings),
             Event::Reset { stream, code } => self.stream_reset(stream, code),
             Event::Settings(values) => {
                 self.settled = true;
                 self.budget.spend("SETTINGS")?;
-                values.into_iter().try_for_each(|(id, value)| self.setting(id, value, settings))?;
+                values
+                    .into_iter()
+                    .try_for_each(|(id, value)| self.setting(id, value, settings))?;
                 let sent = self.writer.frame(kind::SETTINGS, flag::ACK, 0, &[]);
                 self.survive(sent);
                 Ok(())
@@ -209,14 +236,24 @@ impl Inner {
             }
             setting::INITIAL_WINDOW_SIZE => {
                 if value > i32::MAX as u32 {
-                    return Err(Violation { code: code::FLOW_CONTROL_ERROR, what: "an impossible INITIAL_WINDOW_SIZE" });
+                    return Err(Violation {
+                        code: code::FLOW_CONTROL_ERROR,
+                        what: "an impossible INITIAL_WINDOW_SIZE",
+                    });
                 }
                 let change = i64::from(value) - i64::from(self.peer_window);
                 self.peer_window = value;
-                if self.streams.iter().all(|stream| stream.adjust_send_window(change)) {
+                if self
+                    .streams
+                    .iter()
+                    .all(|stream| stream.adjust_send_window(change))
+                {
                     Ok(())
                 } else {
-                    Err(Violation { code: code::FLOW_CONTROL_ERROR, what: "a window beyond 2^31-1" })
+                    Err(Violation {
+                        code: code::FLOW_CONTROL_ERROR,
+                        what: "a window beyond 2^31-1",
+                    })
                 }
             }
             setting::MAX_FRAME_SIZE if !(1 << 14..1 << 24).contains(&value) => {
@@ -246,7 +283,11 @@ impl Inner {
             return Ok(());
         }
         self.budget.spend("impossible WINDOW_UPDATEs")?;
-        let code = if increment == 0 { code::PROTOCOL_ERROR } else { code::FLOW_CONTROL_ERROR };
+        let code = if increment == 0 {
+            code::PROTOCOL_ERROR
+        } else {
+            code::FLOW_CONTROL_ERROR
+        };
         stream.decide(Fate::Reset(code));
         self.reset(&stream, code);
         Ok(())
@@ -258,14 +299,21 @@ impl Inner {
         };
         if !stream.answered.get() {
             // Rapid reset: work was begun for nothing.
-            self.budget.spend("connections that are reset before they are answered")?;
+            self.budget
+                .spend("connections that are reset before they are answered")?;
         }
         self.forget(id);
         stream.peer_reset(code);
         Ok(())
     }
 
-    fn headers(&mut self, id: u32, block: &[u8], end_stream: bool, settings: &Settings) -> Result<(), Violation> {
+    fn headers(
+        &mut self,
+        id: u32,
+        block: &[u8],
+        end_stream: bool,
+        settings: &Settings,
+    ) -> Result<(), Violation> {
         let limit = match self.role {
             Role::Client => settings.client_header_list,
             Role::Server => settings.server_header_list,
@@ -274,11 +322,18 @@ impl Inner {
         self.decoder
             .decode(block, limit as usize, |name, value| head.field(name, value))
             .map_err(|error| match error {
-                HpackError::Malformed => Violation { code: code::COMPRESSION_ERROR, what: "a header block that cannot be read" },
-                HpackError::TooLarge => Violation::flood("a header list larger than SETTINGS allow"),
+                HpackError::Malformed => Violation {
+                    code: code::COMPRESSION_ERROR,
+                    what: "a header block that cannot be read",
+                },
+                HpackError::TooLarge => {
+                    Violation::flood("a header list larger than SETTINGS allow")
+                }
             })?;
         match self.find(id).map(Rc::clone) {
-            Some(stream) if self.role == Role::Client && !stream.answered.get() => self.answered(&stream, head, end_stream),
+            Some(stream) if self.role == Role::Client && !stream.answered.get() => {
+                self.answered(&stream, head, end_stream)
+            }
             Some(stream) => self.trailers(&stream, end_stream),
             None if self.role == Role::Server && id > self.last_peer_stream && id % 2 == 1 => {
                 self.last_peer_stream = id;
@@ -305,7 +360,12 @@ impl Inner {
     }
 
     /// Client: the answer to CONNECT.
-    fn answered(&mut self, stream: &Rc<StreamState>, head: Head, end_stream: bool) -> Result<(), Violation> {
+    fn answered(
+        &mut self,
+        stream: &Rc<StreamState>,
+        head: Head,
+        end_stream: bool,
+    ) -> Result<(), Violation> {
         let Some(status) = head.answer().filter(|status| (100..600).contains(status)) else {
             stream.decide(Fate::Reset(code::PROTOCOL_ERROR));
             self.reset(stream, code::PROTOCOL_ERROR);
@@ -315,7 +375,10 @@ impl Inner {
             return self.budget.spend("informational answers");
         }
         stream.answered.set(true);
-        *stream.answer.borrow_mut() = Some(Answer { status, baggage: head.baggage });
+        *stream.answer.borrow_mut() = Some(Answer {
+            status,
+            baggage: head.baggage,
+        });
         if end_stream {
             stream.received_end.set(true);
         }
@@ -324,14 +387,22 @@ impl Inner {
     }
 
     /// Server: a new stream.
-    fn requested(&mut self, id: u32, head: Head, end_stream: bool, settings: &Settings) -> Result<(), Violation> {
+    fn requested(
+        &mut self,
+        id: u32,
+        head: Head,
+        end_stream: bool,
+        settings: &Settings,
+    ) -> Result<(), Violation> {
         let refuse = self.deaf
             || matches!(self.phase, Phase::Leaving)
             || self.streams.len() >= settings.max_streams as usize
             || self.requests.len() >= settings.max_streams as usize;
         if refuse {
             self.budget.spend("more streams than SETTINGS allow")?;
-            let sent = self.writer.frame(kind::RST_STREAM, 0, id, &code::REFUSED_STREAM.to_be_bytes());
+            let sent =
+                self.writer
+                    .frame(kind::RST_STREAM, 0, id, &code::REFUSED_STREAM.to_be_bytes());
             self.survive(sent);
             return Ok(());
         }
@@ -339,7 +410,11 @@ impl Inner {
             self.budget.spend("malformed requests")?;
             return self.refuse_malformed(id);
         }
-        let state = Rc::new(StreamState::new(id, settings.stream_window, self.peer_window));
+        let state = Rc::new(StreamState::new(
+            id,
+            settings.stream_window,
+            self.peer_window,
+        ));
         state.received_end.set(end_stream);
         self.streams.push(Rc::clone(&state));
         self.requests.push_back(Incoming { state, head });
@@ -354,15 +429,27 @@ impl Inner {
         hpack::status(&mut block, 400);
         let sent = self
             .writer
-            .frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, id, &block)
-            .and_then(|()| self.writer.frame(kind::RST_STREAM, 0, id, &code::NO_ERROR.to_be_bytes()));
+            .frame(
+                kind::HEADERS,
+                flag::END_HEADERS | flag::END_STREAM,
+                id,
+                &block,
+            )
+            .and_then(|()| {
+                self.writer
+                    .frame(kind::RST_STREAM, 0, id, &code::NO_ERROR.to_be_bytes())
+            });
         self.survive(sent);
         Ok(())
     }
 
     /// The peer takes no new streams; those above `last` it has not looked at.
     fn peer_leaves(&mut self, last: u32, code: u32) {
-        let error = if code == code::NO_ERROR { Error::Closed } else { Error::GoAway { code } };
+        let error = if code == code::NO_ERROR {
+            Error::Closed
+        } else {
+            Error::GoAway { code }
+        };
         if matches!(self.phase, Phase::Open | Phase::Announced) {
             self.phase = Phase::Leaving;
         }

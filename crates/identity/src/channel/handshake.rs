@@ -17,6 +17,8 @@ use crate::{PeerError, certificate, verify_peer};
 const FLIGHT: usize = 4096;
 /// What a peer may send before the handshake is over. rustls bounds each message at 64 KiB.
 const MAX_HANDSHAKE: usize = 128 << 10;
+/// Records that may still go out when a handshake fails: the rest of a flight, the alert.
+const MAX_LAST_FLIGHTS: usize = 8;
 
 /// Why there is no channel.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,9 @@ pub enum HandshakeError {
     #[error("the connection failed during the TLS handshake: {0}")]
     Io(#[from] io::Error),
     /// The peer closed the connection before the handshake was over.
-    #[error("the peer closed the connection during the TLS handshake; it may have refused our certificate")]
+    #[error(
+        "the peer closed the connection during the TLS handshake; it may have refused our certificate"
+    )]
     Closed,
     /// The peer sent too much.
     #[error("the peer sent more than {MAX_HANDSHAKE} bytes before the TLS handshake was over")]
@@ -72,7 +76,11 @@ pub async fn client(
     let chain = connection.peer_certificates().ok_or(PeerError::Missing)?;
     let peer = verify_peer(chain, expected)?;
     let (extracted, kernel) = connection.dangerous_into_kernel_connection()?;
-    rest.establish(Channel::new(extracted, Secrets::Client(Box::new(kernel)), peer)?)
+    rest.establish(Channel::new(
+        extracted,
+        Secrets::Client(Box::new(kernel)),
+        peer,
+    )?)
 }
 
 /// Shakes hands as a server. The configuration's verifier has judged the client's certificate.
@@ -90,7 +98,11 @@ pub async fn server(tcp: &TcpStream, tls: &ServerTls) -> Result<Established, Han
         .ok_or(PeerError::Missing)?;
     let peer = certificate::spiffe(leaf)?;
     let (extracted, kernel) = connection.dangerous_into_kernel_connection()?;
-    rest.establish(Channel::new(extracted, Secrets::Server(Box::new(kernel)), peer)?)
+    rest.establish(Channel::new(
+        extracted,
+        Secrets::Server(Box::new(kernel)),
+        peer,
+    )?)
 }
 
 fn check_protocol(agreed: Option<&[u8]>) -> Result<(), HandshakeError> {
@@ -125,7 +137,7 @@ async fn shake_hands(
                 return Ok(flights);
             }
             Err(error) => {
-                flights.last_words(tcp, connection);
+                flights.last_words(tcp, connection, &mut received);
                 return Err(error);
             }
         }
@@ -136,13 +148,19 @@ async fn shake_hands(
 trait Handshake {
     type Data;
 
-    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn process<'c, 'i>(
+        &'c mut self,
+        received: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
 }
 
 impl Handshake for UnbufferedClientConnection {
     type Data = ClientConnectionData;
 
-    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(
+        &'c mut self,
+        received: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(received)
     }
 }
@@ -150,7 +168,10 @@ impl Handshake for UnbufferedClientConnection {
 impl Handshake for UnbufferedServerConnection {
     type Data = ServerConnectionData;
 
-    fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+    fn process<'c, 'i>(
+        &'c mut self,
+        received: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(received)
     }
 }
@@ -220,12 +241,21 @@ impl Flights {
         Ok(())
     }
 
-    /// Tells the peer why, if the socket takes it at once.
-    fn last_words(&mut self, tcp: &TcpStream, connection: &mut impl Handshake) {
-        while let Ok(state @ (ConnectionState::EncodeTlsData(_) | ConnectionState::TransmitTlsData(_))) =
-            connection.process(&mut []).state
-        {
-            if self.step(state).is_err() {
+    /// Tells the peer why, if the socket takes it at once. `received` is what the failed step left.
+    fn last_words(
+        &mut self,
+        tcp: &TcpStream,
+        connection: &mut impl Handshake,
+        received: &mut Vec<u8>,
+    ) {
+        for _ in 0..MAX_LAST_FLIGHTS {
+            let UnbufferedStatus { discard, state, .. } = connection.process(received);
+            let Ok(state @ ConnectionState::EncodeTlsData(_)) = state else {
+                break;
+            };
+            let encoded = self.step(state);
+            received.drain(..discard);
+            if encoded.is_err() {
                 break;
             }
         }

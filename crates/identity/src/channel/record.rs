@@ -1,6 +1,8 @@
 //! Sealing and opening TLS 1.3 records in the caller's buffers (RFC 8446, section 5).
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
@@ -69,7 +71,9 @@ pub enum RecordError {
     #[error("the peer sent what is no TLS record: {0}")]
     Malformed(&'static str),
     /// The authentication tag is wrong: damaged or forged.
-    #[error("a TLS record failed authentication; something between the peers altered it, or the peer is broken")]
+    #[error(
+        "a TLS record failed authentication; something between the peers altered it, or the peer is broken"
+    )]
     Decrypt,
     /// The peer ended the connection with an alert.
     #[error("the peer ended TLS with alert {0}")]
@@ -106,7 +110,11 @@ struct Direction {
 }
 
 impl Channel {
-    pub(super) fn new(extracted: ExtractedSecrets, secrets: Secrets, peer: Identity) -> Result<Self, RecordError> {
+    pub(super) fn new(
+        extracted: ExtractedSecrets,
+        secrets: Secrets,
+        peer: Identity,
+    ) -> Result<Self, RecordError> {
         Ok(Self {
             seal: Direction::new(extracted.tx)?,
             open: Direction::new(extracted.rx)?,
@@ -134,7 +142,10 @@ impl Channel {
     }
 
     /// Writes a KeyUpdate record and changes the sending key.
-    pub fn seal_key_update(&mut self, record: &mut [u8; KEY_UPDATE_RECORD]) -> Result<(), RecordError> {
+    pub fn seal_key_update(
+        &mut self,
+        record: &mut [u8; KEY_UPDATE_RECORD],
+    ) -> Result<(), RecordError> {
         record[HEADER..HEADER + 5].copy_from_slice(&[KEY_UPDATE, 0, 0, 1, 0]);
         self.seal.seal(record, HANDSHAKE)?;
         self.update_owed = false;
@@ -154,11 +165,15 @@ impl Channel {
 
     /// Opens the record at the front of `received`, in place.
     pub fn open(&mut self, received: &mut [u8]) -> Result<Opened, RecordError> {
-        let Some((&mut [kind, major, _, high, low], rest)) = received.split_first_chunk_mut::<HEADER>() else {
+        let Some((&mut [kind, major, _, high, low], rest)) =
+            received.split_first_chunk_mut::<HEADER>()
+        else {
             return Ok(Opened::Incomplete);
         };
         if kind != APPLICATION_DATA || major != 3 {
-            return Err(RecordError::Malformed("after the handshake every record is encrypted"));
+            return Err(RecordError::Malformed(
+                "after the handshake every record is encrypted",
+            ));
         }
         let sealed = usize::from(u16::from_be_bytes([high, low]));
         if !(TRAILER..=MAX_RECORD - HEADER).contains(&sealed) {
@@ -175,7 +190,11 @@ impl Channel {
         let (consumed, kind) = (HEADER + sealed, body[end]);
         if kind == APPLICATION_DATA && end > 0 {
             self.idle_records = 0;
-            return Ok(Opened::Data { consumed, start: HEADER, len: end });
+            return Ok(Opened::Data {
+                consumed,
+                start: HEADER,
+                len: end,
+            });
         }
         self.idle_records += 1;
         if self.idle_records > MAX_IDLE_RECORDS {
@@ -213,7 +232,9 @@ impl Channel {
             };
             let last = at + 4 + len == messages.len();
             match (kind, body) {
-                (KEY_UPDATE, &[request @ (0 | 1)]) if last => self.update_receiving_key(request == 1)?,
+                (KEY_UPDATE, &[request @ (0 | 1)]) if last => {
+                    self.update_receiving_key(request == 1)?
+                }
                 // Tickets are of no use here: tunnels never resume.
                 (NEW_SESSION_TICKET, _) if matches!(self.secrets, Secrets::Client(_)) => {}
                 _ => return Err(RecordError::Malformed("an unexpected handshake message")),
@@ -232,7 +253,8 @@ impl Channel {
             Secrets::Client(kernel) => kernel.update_rx_secret(),
             Secrets::Server(kernel) => kernel.update_rx_secret(),
         };
-        self.open = Direction::new(fresh.map_err(|_| RecordError::Cipher("no new receiving key"))?)?;
+        self.open =
+            Direction::new(fresh.map_err(|_| RecordError::Cipher("no new receiving key"))?)?;
         self.update_owed |= ours_too;
         Ok(())
     }
@@ -250,7 +272,11 @@ impl Direction {
             .map_err(|_| RecordError::Cipher("the key does not fit the algorithm"))?;
         let iv = <[u8; 12]>::try_from(iv.as_ref())
             .map_err(|_| RecordError::Cipher("the IV does not fit the algorithm"))?;
-        Ok(Self { key: LessSafeKey::new(key), iv, sequence })
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            iv,
+            sequence,
+        })
     }
 
     /// The nonce of the next record; each is used once (RFC 8446 §5.3).
