@@ -50,7 +50,9 @@ pub(crate) fn create(name: &Name, node: &str) -> Result<()> {
             group.push(part);
             match fs::create_dir(&group) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(error).with_context(|| format!("creating the control group {}", group.display()));
+                    return Err(error).with_context(|| {
+                        format!("creating the control group {}", group.display())
+                    });
                 }
                 _ => inherit_cpuset(&parent, &group)?,
             }
@@ -66,7 +68,10 @@ pub(crate) fn create(name: &Name, node: &str) -> Result<()> {
 /// is missing in the end, kubelet names.
 fn delegate(group: &Path) {
     for controller in CONTROLLERS {
-        let _ = fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+        let _ = fs::write(
+            group.join("cgroup.subtree_control"),
+            format!("+{controller}"),
+        );
     }
 }
 
@@ -76,8 +81,10 @@ fn inherit_cpuset(parent: &Path, group: &Path) -> Result<()> {
         if unified() || !group.join(file).exists() {
             continue;
         }
-        let value = fs::read(parent.join(file)).with_context(|| format!("reading {file} of {}", parent.display()))?;
-        fs::write(group.join(file), value).with_context(|| format!("setting {file} of {}", group.display()))?;
+        let value = fs::read(parent.join(file))
+            .with_context(|| format!("reading {file} of {}", parent.display()))?;
+        fs::write(group.join(file), value)
+            .with_context(|| format!("setting {file} of {}", group.display()))?;
     }
     Ok(())
 }
@@ -89,7 +96,10 @@ pub(crate) fn remove(name: &Name) -> Result<()> {
         let group = hierarchy.join(name.cgroup());
         while let Err(error) = remove_tree(&group) {
             if start.elapsed() > limits::PROCESSES_END {
-                bail!("the control group {} cannot be removed: {error}", group.display());
+                bail!(
+                    "the control group {} cannot be removed: {error}",
+                    group.display()
+                );
             }
             std::thread::sleep(limits::LOOK_AGAIN);
         }
@@ -122,10 +132,15 @@ pub(crate) fn processes(name: &Name) -> Vec<i32> {
 }
 
 fn collect(group: &Path, found: &mut Vec<i32>) {
-    let Ok(entries) = fs::read_dir(group) else { return };
+    let Ok(entries) = fs::read_dir(group) else {
+        return;
+    };
     let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     found.extend(members.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    {
         collect(&entry.path(), found);
     }
 }

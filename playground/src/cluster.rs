@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::component::Components;
+use crate::component::{Components, PROXIES};
 use crate::machine::Machine;
 use crate::network::Subnets;
 use crate::pki::Authority;
@@ -33,11 +33,21 @@ impl Cluster<'_> {
         let authority = Authority::create(&self.pki())?;
         authority.api_server(&self.subnets)?;
         self.access(&authority, "admin", "admin", Some("system:masters"))?;
-        for part in ["kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns"] {
+        for part in [
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "coredns",
+        ] {
             self.access(&authority, part, &format!("system:{part}"), None)?;
         }
         for node in (1..=self.nodes).map(node_name) {
-            self.access(&authority, &node, &format!("system:node:{node}"), Some("system:nodes"))?;
+            self.access(
+                &authority,
+                &node,
+                &format!("system:node:{node}"),
+                Some("system:nodes"),
+            )?;
         }
         let pause = image::Image::new(config::PAUSE_IMAGE)
             .file(self.programs.program("pause"), "/pause")?
@@ -45,9 +55,20 @@ impl Cluster<'_> {
         image::write_docker_archive(&[pause], &self.pause_image())
     }
 
-    fn access(&self, authority: &Authority, file: &str, user: &str, group: Option<&str>) -> Result<()> {
+    fn access(
+        &self,
+        authority: &Authority,
+        file: &str,
+        user: &str,
+        group: Option<&str>,
+    ) -> Result<()> {
         authority.client(file, user, group)?;
-        let text = config::kubeconfig(&self.subnets, &self.pki(), file, &format!("tulle-{}", self.name));
+        let text = config::kubeconfig(
+            &self.subnets,
+            &self.pki(),
+            file,
+            &format!("tulle-{}", self.name),
+        );
         write(&self.kubeconfig(file), &text)
     }
 
@@ -66,7 +87,13 @@ impl Cluster<'_> {
     fn machine(&self, name: &str) -> Result<Machine> {
         let namespace = self.name.network_namespace(name);
         let init = self.programs.program("machine-init");
-        Machine::start(name, &namespace, &self.dir.join(name), &init, self.components)
+        Machine::start(
+            name,
+            &namespace,
+            &self.dir.join(name),
+            &init,
+            self.components,
+        )
     }
 
     /// Starts a part on a machine, with its log in the playground's `log` directory.
@@ -74,10 +101,17 @@ impl Cluster<'_> {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = machine.command("env");
         command
-            .arg(format!("PATH={}:{path}:/usr/sbin:/sbin", self.programs.bin().display()))
+            .arg(format!(
+                "PATH={}:{path}:/usr/sbin:/sbin",
+                self.programs.bin().display()
+            ))
             .arg(self.programs.program(part))
             .args(arguments);
-        let name = if machine.name == SERVER { part.to_owned() } else { format!("{}-{part}", machine.name) };
+        let name = if machine.name == SERVER {
+            part.to_owned()
+        } else {
+            format!("{}-{part}", machine.name)
+        };
         let log = self.dir.join("log").join(format!("{name}.log"));
         self.components.spawn(&name, log, &command).map(drop)
     }
@@ -87,19 +121,40 @@ impl Cluster<'_> {
         let machine = self.machine(SERVER)?;
         self.start(&machine, "etcd", &self.etcd_arguments())?;
         self.start(&machine, "kube-apiserver", &self.api_server_arguments())?;
-        self.components.wait("the API server", limits::API_SERVER_START, limits::LOOK_AGAIN, || {
-            health::listens(self.subnets.server(), 6443)
-        })?;
-        self.components.wait("the API server", limits::API_SERVER_START, limits::ASK_AGAIN, || {
-            run(self.kubectl().args(["get", "--raw=/readyz"])).map(drop)
-        })?;
+        self.components.wait(
+            "the API server",
+            limits::API_SERVER_START,
+            limits::LOOK_AGAIN,
+            || health::listens(self.subnets.server(), 6443),
+        )?;
+        self.components.wait(
+            "the API server",
+            limits::API_SERVER_START,
+            limits::ASK_AGAIN,
+            || run(self.kubectl().args(["get", "--raw=/readyz"])).map(drop),
+        )?;
         self.api_ready.store(true, Ordering::SeqCst);
-        self.start(&machine, "kube-controller-manager", &self.controller_arguments())?;
-        let scheduler = format!("--kubeconfig={}", self.kubeconfig("kube-scheduler").display());
-        self.start(&machine, "kube-scheduler", &[scheduler, "--leader-elect=false".to_owned()])?;
+        self.start(
+            &machine,
+            "kube-controller-manager",
+            &self.controller_arguments(),
+        )?;
+        let scheduler = format!(
+            "--kubeconfig={}",
+            self.kubeconfig("kube-scheduler").display()
+        );
+        self.start(
+            &machine,
+            "kube-scheduler",
+            &[scheduler, "--leader-elect=false".to_owned()],
+        )?;
         let corefile = self.dir.join("Corefile");
         write(&corefile, &config::corefile(&self.kubeconfig("coredns")))?;
-        self.start(&machine, "coredns", &["-conf".to_owned(), corefile.display().to_string()])?;
+        self.start(
+            &machine,
+            "coredns",
+            &["-conf".to_owned(), corefile.display().to_string()],
+        )?;
         Ok(machine)
     }
 
@@ -146,7 +201,10 @@ impl Cluster<'_> {
         let pki = self.pki();
         let file = |name: &str| pki.join(name).display().to_string();
         vec![
-            format!("--kubeconfig={}", self.kubeconfig("kube-controller-manager").display()),
+            format!(
+                "--kubeconfig={}",
+                self.kubeconfig("kube-controller-manager").display()
+            ),
             format!("--service-account-private-key-file={}", file("tokens.key")),
             format!("--root-ca-file={}", file("ca.crt")),
             format!("--cluster-signing-cert-file={}", file("ca.crt")),
@@ -163,16 +221,36 @@ impl Cluster<'_> {
         let dir = self.dir.join(&name);
         self.write_node_files(node, &dir)?;
         let machine = self.machine(&name)?;
-        self.start(&machine, "containerd", &["--config".to_owned(), format!("{}/containerd.toml", dir.display())])?;
-        self.components.wait(&format!("containerd on {name}"), limits::CONTAINERD_START, limits::LOOK_AGAIN, || {
-            let socket = format!("/proc/{}/root/run/containerd/containerd.sock", machine.init.pid);
-            ensure!(Path::new(&socket).exists(), "it has not made its socket");
-            import_image(&machine, self.programs, &self.pause_image())
-        })?;
-        self.components.wait("the API server", limits::API_SERVER_START, limits::LOOK_AGAIN, || {
-            ensure!(self.api_ready.load(Ordering::SeqCst), "it is not ready yet");
-            Ok(())
-        })?;
+        self.start(
+            &machine,
+            "containerd",
+            &[
+                "--config".to_owned(),
+                format!("{}/containerd.toml", dir.display()),
+            ],
+        )?;
+        self.components.wait(
+            &format!("containerd on {name}"),
+            limits::CONTAINERD_START,
+            limits::LOOK_AGAIN,
+            || {
+                let socket = format!(
+                    "/proc/{}/root/run/containerd/containerd.sock",
+                    machine.init.pid
+                );
+                ensure!(Path::new(&socket).exists(), "it has not made its socket");
+                import_image(&machine, self.programs, &self.pause_image())
+            },
+        )?;
+        self.components.wait(
+            "the API server",
+            limits::API_SERVER_START,
+            limits::LOOK_AGAIN,
+            || {
+                ensure!(self.api_ready.load(Ordering::SeqCst), "it is not ready yet");
+                Ok(())
+            },
+        )?;
         self.start(&machine, "kubelet", &self.kubelet_arguments(node, &dir))?;
         self.start(&machine, "kube-proxy", &self.proxy_arguments(&name))?;
         Ok(machine)
@@ -187,12 +265,22 @@ impl Cluster<'_> {
         let plugins = fs::read_dir(self.programs.cni()).context("listing the CNI plugins")?;
         for plugin in plugins.flatten() {
             let to = dir.join("cni-programs").join(plugin.file_name());
-            fs::copy(plugin.path(), &to).with_context(|| format!("copying a CNI plugin to {}", to.display()))?;
+            fs::copy(plugin.path(), &to)
+                .with_context(|| format!("copying a CNI plugin to {}", to.display()))?;
         }
         let group = cgroup::of_node(self.name, &node_name(node));
-        write(&dir.join("containerd.toml"), &config::containerd(dir, self.snapshotter))?;
-        write(&dir.join("kubelet.yaml"), &config::kubelet(&self.subnets, node, &self.pki(), dir, &group))?;
-        write(&dir.join("cni/10-pods.conflist"), &config::pod_network(&self.subnets, node, dir))?;
+        write(
+            &dir.join("containerd.toml"),
+            &config::containerd(dir, self.snapshotter),
+        )?;
+        write(
+            &dir.join("kubelet.yaml"),
+            &config::kubelet(&self.subnets, node, &self.pki(), dir, &group),
+        )?;
+        write(
+            &dir.join("cni/10-pods.conflist"),
+            &config::pod_network(&self.subnets, node, dir),
+        )?;
         write(&dir.join("resolv.conf"), "")
     }
 
@@ -205,7 +293,9 @@ impl Cluster<'_> {
             format!("--kubeconfig={}", self.kubeconfig(&name).display()),
             format!("--hostname-override={name}"),
             format!("--node-ip={}", self.subnets.node(node)),
-            format!("--node-labels=topology.kubernetes.io/region=region-1,topology.kubernetes.io/zone={zone}"),
+            format!(
+                "--node-labels=topology.kubernetes.io/region=region-1,topology.kubernetes.io/zone={zone}"
+            ),
         ]
     }
 
@@ -225,16 +315,19 @@ impl Cluster<'_> {
 
     /// kubectl as administrator.
     pub(crate) fn kubectl(&self) -> Command {
-        let mut kubectl = Command::new(self.programs.program("kubectl"));
-        kubectl.env("KUBECONFIG", self.kubeconfig("admin"));
-        kubectl
+        kubectl(self.programs, &self.kubeconfig("admin"))
     }
 
     /// Applies a manifest; tries again while the API server still sets itself up.
     pub(crate) fn apply(&self, what: &str, manifest: &Path) -> Result<()> {
-        self.components.wait(what, limits::CLUSTER_START, limits::ASK_AGAIN, || {
-            run(self.kubectl().args(["apply", "--server-side", "--field-manager=playground", "-f"]).arg(manifest)).map(drop)
-        })
+        self.components
+            .wait(what, limits::CLUSTER_START, limits::ASK_AGAIN, || {
+                run(self
+                    .kubectl()
+                    .args(["apply", "--server-side", "--field-manager=playground", "-f"])
+                    .arg(manifest))
+                .map(drop)
+            })
     }
 
     /// The Service of cluster DNS.
@@ -247,16 +340,24 @@ impl Cluster<'_> {
     /// Waits until pods can be made and reach Services by name.
     pub(crate) fn wait_ready(&self) -> Result<()> {
         let wait = |what: &str, look: &mut dyn FnMut() -> Result<()>| {
-            self.components.wait(what, limits::CLUSTER_START, limits::ASK_AGAIN, look)
+            self.components
+                .wait(what, limits::CLUSTER_START, limits::ASK_AGAIN, look)
         };
-        wait("cluster DNS", &mut || health::get(self.subnets.server(), 8181, "/ready"))?;
+        wait("cluster DNS", &mut || {
+            health::get(self.subnets.server(), 8181, "/ready")
+        })?;
         for node in 1..=self.nodes {
             let what = format!("kube-proxy on {}", node_name(node));
-            wait(&what, &mut || health::get(self.subnets.node(node), 10256, "/healthz"))?;
+            wait(&what, &mut || {
+                health::get(self.subnets.node(node), 10256, "/healthz")
+            })?;
         }
         wait("Ready nodes", &mut || self.nodes_ready())?;
         wait("the default service account", &mut || {
-            run(self.kubectl().args(["get", "serviceaccount", "default", "--namespace=default"])).map(drop)
+            run(self
+                .kubectl()
+                .args(["get", "serviceaccount", "default", "--namespace=default"]))
+            .map(drop)
         })
     }
 
@@ -265,7 +366,10 @@ impl Cluster<'_> {
         let output = run(self.kubectl().args(["get", "nodes", "--output", path]))?;
         let text = String::from_utf8_lossy(&output);
         for node in (1..=self.nodes).map(node_name) {
-            match text.lines().find_map(|line| line.strip_prefix(&format!("{node}="))) {
+            match text
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{node}=")))
+            {
                 None => bail!("{node} has not registered itself"),
                 Some(state) if !state.starts_with("True=") => bail!("{node} is not Ready: {state}"),
                 Some(_) => {}
@@ -275,11 +379,29 @@ impl Cluster<'_> {
     }
 }
 
+/// kubectl with its access file. It speaks to the API server directly, whatever proxy the host has.
+pub(crate) fn kubectl(programs: &Programs, kubeconfig: &Path) -> Command {
+    let mut kubectl = Command::new(programs.user_path().join("kubectl"));
+    kubectl.env("KUBECONFIG", kubeconfig);
+    for variable in PROXIES {
+        kubectl
+            .env_remove(variable)
+            .env_remove(variable.to_lowercase());
+    }
+    kubectl
+}
+
 /// Imports an image archive on one node. By standard input: the machine may not see the file under the same name.
 pub(crate) fn import_image(machine: &Machine, programs: &Programs, archive: &Path) -> Result<()> {
     let file = fs::File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
     let mut command = machine.command(programs.program("ctr"));
-    command.args(["--address=/run/containerd/containerd.sock", "--namespace=k8s.io", "images", "import", "-"]);
+    command.args([
+        "--address=/run/containerd/containerd.sock",
+        "--namespace=k8s.io",
+        "images",
+        "import",
+        "-",
+    ]);
     let output = command
         .stdin(file)
         .stdout(Stdio::null())
@@ -287,7 +409,13 @@ pub(crate) fn import_image(machine: &Machine, programs: &Programs, archive: &Pat
         .output()
         .context("starting ctr")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "importing {} on {}: {}", archive.display(), machine.name, said.trim());
+    ensure!(
+        output.status.success(),
+        "importing {} on {}: {}",
+        archive.display(),
+        machine.name,
+        said.trim()
+    );
     Ok(())
 }
 

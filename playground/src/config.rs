@@ -8,7 +8,12 @@ use crate::network::Subnets;
 pub(crate) const PAUSE_IMAGE: &str = "tulle.local/pause:1";
 
 /// Access to the API server with a certificate of the playground's authority.
-pub(crate) fn kubeconfig(subnets: &Subnets, pki: &Path, certificate: &str, cluster: &str) -> String {
+pub(crate) fn kubeconfig(
+    subnets: &Subnets,
+    pki: &Path,
+    certificate: &str,
+    cluster: &str,
+) -> String {
     let (server, pki) = (subnets.server(), pki.display());
     format!(
         "\
@@ -64,7 +69,13 @@ disabled_plugins = [\"io.containerd.nri.v1.nri\", \"io.containerd.tracing.proces
 
 /// kubelet on one node. Disk and images: the machine's disk is the host's, and how full that is does not depend on the
 /// playground. Control groups: below the node's own, because kubelets remove each other's pods otherwise.
-pub(crate) fn kubelet(subnets: &Subnets, node: usize, pki: &Path, dir: &Path, cgroup: &str) -> String {
+pub(crate) fn kubelet(
+    subnets: &Subnets,
+    node: usize,
+    pki: &Path,
+    dir: &Path,
+    cgroup: &str,
+) -> String {
     let (pods, dns) = (subnets.node_pods(node), subnets.dns_service());
     let (pki, dir) = (pki.display(), dir.display());
     format!(

@@ -27,7 +27,10 @@ pub(crate) fn get(address: Ipv4Addr, port: u16, path: &str) -> Result<()> {
         return Ok(());
     }
     ensure!(status.is_some(), "{address}{path} does not speak HTTP");
-    bail!("{address}{path} answers {}", text.lines().next().unwrap_or_default());
+    bail!(
+        "{address}{path} answers {}",
+        text.lines().next().unwrap_or_default()
+    );
 }
 
 /// Fails unless something listens.

@@ -49,8 +49,10 @@ impl Image {
     /// An empty image: a few directories and the user root. `name` is a full reference, such as
     /// `docker.io/istio/examples-helloworld-v1:1.0`.
     pub fn new(name: &str) -> Self {
-        let directories = DIRECTORIES.map(|(path, mode)| (path.to_owned(), Entry::Directory { mode }));
-        let users = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
+        let directories =
+            DIRECTORIES.map(|(path, mode)| (path.to_owned(), Entry::Directory { mode }));
+        let users =
+            "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n";
         let mut image = Image {
             names: vec![name.to_owned()],
             entries: directories.into(),
@@ -60,8 +62,18 @@ impl Image {
             ports: Vec::new(),
             labels: BTreeMap::new(),
         };
-        image.entries.insert("etc/passwd".to_owned(), Entry::Text { text: users.to_owned() });
-        image.entries.insert("etc/group".to_owned(), Entry::Text { text: "root:x:0:\nnogroup:x:65534:\n".to_owned() });
+        image.entries.insert(
+            "etc/passwd".to_owned(),
+            Entry::Text {
+                text: users.to_owned(),
+            },
+        );
+        image.entries.insert(
+            "etc/group".to_owned(),
+            Entry::Text {
+                text: "root:x:0:\nnogroup:x:65534:\n".to_owned(),
+            },
+        );
         image
     }
 
@@ -74,11 +86,27 @@ impl Image {
 
     /// One file, readable by all, executable if it is executable here. Fails if there is no such file.
     pub fn file(mut self, source: impl AsRef<Path>, to: &str) -> Result<Self> {
-        let source = fs::canonicalize(source.as_ref())
-            .with_context(|| format!("the file {} for the image {}", source.as_ref().display(), self.name()))?;
-        let metadata = source.metadata().with_context(|| format!("reading {}", source.display()))?;
-        ensure!(metadata.is_file(), "{} for the image {} is not a file", source.display(), self.name());
-        let mode = if metadata.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+        let source = fs::canonicalize(source.as_ref()).with_context(|| {
+            format!(
+                "the file {} for the image {}",
+                source.as_ref().display(),
+                self.name()
+            )
+        })?;
+        let metadata = source
+            .metadata()
+            .with_context(|| format!("reading {}", source.display()))?;
+        ensure!(
+            metadata.is_file(),
+            "{} for the image {} is not a file",
+            source.display(),
+            self.name()
+        );
+        let mode = if metadata.permissions().mode() & 0o111 == 0 {
+            0o644
+        } else {
+            0o755
+        };
         self.insert(to, Entry::File { source, mode });
         Ok(self)
     }
@@ -87,27 +115,43 @@ impl Image {
     pub fn program(self, source: impl AsRef<Path>, to: &str) -> Result<Self> {
         let libraries = libraries(source.as_ref())?;
         let image = self.file(source, to)?;
-        libraries.iter().try_fold(image, |image, library| image.file(library, &library.to_string_lossy()))
+        libraries.iter().try_fold(image, |image, library| {
+            image.file(library, &library.to_string_lossy())
+        })
     }
 
     /// A program of this host's PATH, at `to`, with its libraries.
     pub fn host_program(self, name: &str, to: &str) -> Result<Self> {
-        let source = crate::prerequisites::find_program(name)
-            .with_context(|| format!("the image {} needs the program {name}, which this host lacks", self.name()))?;
+        let source = crate::prerequisites::find_program(name).with_context(|| {
+            format!(
+                "the image {} needs the program {name}, which this host lacks",
+                self.name()
+            )
+        })?;
         self.program(source, to)
     }
 
     /// A small text file.
     #[must_use]
     pub fn text(mut self, to: &str, text: &str) -> Self {
-        self.insert(to, Entry::Text { text: text.to_owned() });
+        self.insert(
+            to,
+            Entry::Text {
+                text: text.to_owned(),
+            },
+        );
         self
     }
 
     /// A symbolic link at `path`.
     #[must_use]
     pub fn link(mut self, target: &str, path: &str) -> Self {
-        self.insert(path, Entry::Link { target: target.to_owned() });
+        self.insert(
+            path,
+            Entry::Link {
+                target: target.to_owned(),
+            },
+        );
         self
     }
 
@@ -160,9 +204,13 @@ impl Image {
 
     fn insert(&mut self, path: &str, entry: Entry) {
         let path = path.trim_matches('/').to_owned();
-        let parents = path.match_indices('/').map(|(end, _)| path.split_at(end).0.to_owned());
+        let parents = path
+            .match_indices('/')
+            .map(|(end, _)| path.split_at(end).0.to_owned());
         for parent in parents.collect::<Vec<_>>() {
-            self.entries.entry(parent).or_insert(Entry::Directory { mode: 0o755 });
+            self.entries
+                .entry(parent)
+                .or_insert(Entry::Directory { mode: 0o755 });
         }
         self.entries.insert(path, entry);
     }
@@ -172,7 +220,12 @@ impl Image {
         let mut tar = tar::Builder::new(Vec::new());
         for (path, entry) in &self.entries {
             let added = match entry {
-                Entry::Directory { mode } => append(&mut tar, path, header(tar::EntryType::Directory, *mode, 0), b""),
+                Entry::Directory { mode } => append(
+                    &mut tar,
+                    path,
+                    header(tar::EntryType::Directory, *mode, 0),
+                    b"",
+                ),
                 Entry::Text { text } => {
                     let header = header(tar::EntryType::Regular, 0o644, text.len() as u64);
                     append(&mut tar, path, header, text.as_bytes())
@@ -182,18 +235,29 @@ impl Image {
                     tar.append_link(&mut header, path, target)
                 }
                 Entry::File { source, mode } => {
-                    let bytes = fs::read(source).with_context(|| format!("reading {}", source.display()))?;
-                    append(&mut tar, path, header(tar::EntryType::Regular, *mode, bytes.len() as u64), &bytes)
+                    let bytes = fs::read(source)
+                        .with_context(|| format!("reading {}", source.display()))?;
+                    append(
+                        &mut tar,
+                        path,
+                        header(tar::EntryType::Regular, *mode, bytes.len() as u64),
+                        &bytes,
+                    )
                 }
             };
             added.with_context(|| format!("adding /{path} to the image {}", self.name()))?;
         }
-        tar.into_inner().with_context(|| format!("finishing the layer of {}", self.name()))
+        tar.into_inner()
+            .with_context(|| format!("finishing the layer of {}", self.name()))
     }
 
     /// The configuration, as Docker's and OCI's formats share it.
     fn config(&self, layer: &str) -> Value {
-        let ports: BTreeMap<_, _> = self.ports.iter().map(|port| (format!("{port}/tcp"), json!({}))).collect();
+        let ports: BTreeMap<_, _> = self
+            .ports
+            .iter()
+            .map(|port| (format!("{port}/tcp"), json!({})))
+            .collect();
         json!({
             "architecture": architecture(),
             "os": "linux",
@@ -218,16 +282,26 @@ pub fn write_docker_archive(images: &[Image], archive: &Path) -> Result<()> {
         for image in images {
             let layer = image.layer()?;
             let digest = digest(&layer);
-            let config = serde_json::to_vec(&image.config(&digest)).context("encoding an image configuration")?;
-            let (config_file, layer_file) = (format!("{}.json", self::digest(&config)), format!("{digest}.tar"));
+            let config = serde_json::to_vec(&image.config(&digest))
+                .context("encoding an image configuration")?;
+            let (config_file, layer_file) = (
+                format!("{}.json", self::digest(&config)),
+                format!("{digest}.tar"),
+            );
             for (file, bytes) in [(&config_file, &config), (&layer_file, &layer)] {
                 if blobs.insert(file.clone()) {
                     append_file(tar, file, bytes)?;
                 }
             }
-            manifest.push(json!({"Config": config_file, "RepoTags": image.names, "Layers": [layer_file]}));
+            manifest.push(
+                json!({"Config": config_file, "RepoTags": image.names, "Layers": [layer_file]}),
+            );
         }
-        append_file(tar, "manifest.json", &serde_json::to_vec(&manifest).context("encoding the manifest")?)
+        append_file(
+            tar,
+            "manifest.json",
+            &serde_json::to_vec(&manifest).context("encoding the manifest")?,
+        )
     })
 }
 
@@ -242,12 +316,15 @@ pub fn write_oci_archive(images: &[Image], archive: &Path) -> Result<()> {
                 append_file(tar, &format!("blobs/sha256/{digest}"), bytes)?;
             }
             let kind = format!("application/vnd.oci.image.{kind}");
-            Ok(json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()}))
+            Ok(
+                json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": bytes.len()}),
+            )
         };
         append_file(tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         for image in images {
             let layer = image.layer()?;
-            let config = serde_json::to_vec(&image.config(&digest(&layer))).context("encoding an image configuration")?;
+            let config = serde_json::to_vec(&image.config(&digest(&layer)))
+                .context("encoding an image configuration")?;
             let manifest = json!({
                 "schemaVersion": 2,
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -259,8 +336,7 @@ pub fn write_oci_archive(images: &[Image], archive: &Path) -> Result<()> {
                 let mut listed = blob(tar, "manifest.v1+json", &manifest)?;
                 let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
                 listed["platform"] = json!({"architecture": architecture(), "os": "linux"});
-                listed["annotations"] =
-                    json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
+                listed["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
                 manifests.push(listed);
             }
         }
@@ -269,7 +345,11 @@ pub fn write_oci_archive(images: &[Image], archive: &Path) -> Result<()> {
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": manifests,
         });
-        append_file(tar, "index.json", &serde_json::to_vec(&index).context("encoding the index")?)
+        append_file(
+            tar,
+            "index.json",
+            &serde_json::to_vec(&index).context("encoding the index")?,
+        )
     })
 }
 
@@ -281,7 +361,8 @@ fn write_archive(
     let mut unfinished = archive.as_os_str().to_owned();
     unfinished.push(".new");
     let unfinished = PathBuf::from(unfinished);
-    let file = File::create(&unfinished).with_context(|| format!("creating {}", unfinished.display()))?;
+    let file =
+        File::create(&unfinished).with_context(|| format!("creating {}", unfinished.display()))?;
     let mut tar = tar::Builder::new(BufWriter::new(file));
     fill(&mut tar)?;
     let written = tar.into_inner().and_then(|mut output| output.flush());
@@ -290,11 +371,21 @@ fn write_archive(
 }
 
 fn append_file(tar: &mut tar::Builder<impl Write>, path: &str, bytes: &[u8]) -> Result<()> {
-    append(tar, path, header(tar::EntryType::Regular, 0o644, bytes.len() as u64), bytes)
-        .with_context(|| format!("adding {path} to an archive"))
+    append(
+        tar,
+        path,
+        header(tar::EntryType::Regular, 0o644, bytes.len() as u64),
+        bytes,
+    )
+    .with_context(|| format!("adding {path} to an archive"))
 }
 
-fn append(tar: &mut tar::Builder<impl Write>, path: &str, mut header: tar::Header, bytes: &[u8]) -> std::io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<impl Write>,
+    path: &str,
+    mut header: tar::Header,
+    bytes: &[u8],
+) -> std::io::Result<()> {
     tar.append_data(&mut header, path, bytes)
 }
 
@@ -310,7 +401,10 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Go's name of this processor, as images use it.
@@ -324,20 +418,32 @@ fn architecture() -> &'static str {
 
 /// The libraries of a program, and its loader; none for a static program.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("starting ldd")?;
+    let output = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("starting ldd")?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        ensure!(said.contains("not a dynamic executable"), "ldd {}: {}", program.display(), said.trim());
+        ensure!(
+            said.contains("not a dynamic executable"),
+            "ldd {}: {}",
+            program.display(),
+            said.trim()
+        );
         return Ok(Vec::new());
     }
-    parse_libraries(&String::from_utf8_lossy(&output.stdout)).with_context(|| format!("the libraries of {}", program.display()))
+    parse_libraries(&String::from_utf8_lossy(&output.stdout))
+        .with_context(|| format!("the libraries of {}", program.display()))
 }
 
 /// Reads lines such as `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)` and `/lib64/ld-linux-x86-64.so.2 (0x…)`.
 fn parse_libraries(ldd: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for line in ldd.lines().map(str::trim) {
-        ensure!(!line.ends_with("not found"), "a library is missing on this host: {line}");
+        ensure!(
+            !line.ends_with("not found"),
+            "a library is missing on this host: {line}"
+        );
         let path = line.split_once("=> ").map_or(line, |(_, path)| path);
         let path = path.split_once(" (").map_or(path, |(path, _)| path);
         if path.starts_with('/') {

@@ -7,9 +7,10 @@ use anyhow::Result;
 use crate::image::Image;
 
 /// What a shell session in the samples' client may want, besides curl.
-const CLIENT_PROGRAMS: [&str; 25] = [
-    "cat", "cut", "date", "dd", "echo", "env", "false", "getent", "grep", "head", "hostname", "id", "ls", "printf", "sed", "seq", "sh",
-    "sleep", "sort", "tail", "test", "timeout", "tr", "true", "wc",
+const CLIENT_PROGRAMS: [&str; 26] = [
+    "cat", "cut", "date", "dd", "echo", "env", "false", "getent", "grep", "head", "hostname", "id",
+    "ls", "mkdir", "printf", "sed", "seq", "sh", "sleep", "sort", "tail", "test", "timeout", "tr",
+    "true", "wc",
 ];
 /// Certificates that Debian's curl trusts.
 const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -21,12 +22,16 @@ pub fn mesh(reference: &str, tulle: &Path, plugin: &Path) -> Result<Image> {
         .program(plugin, "/usr/local/bin/tulle-cni")?
         .host_program("nft", "/usr/sbin/nft")?
         .host_program("ip", "/usr/sbin/ip")?;
-    Ok(image.entrypoint(&["/usr/local/bin/tulle"]).label("org.opencontainers.image.title", "tulle"))
+    Ok(image
+        .entrypoint(&["/usr/local/bin/tulle"])
+        .label("org.opencontainers.image.title", "tulle"))
 }
 
 /// An image of one program with its libraries.
 pub fn program(reference: &str, program: &Path, path: &str) -> Result<Image> {
-    Ok(Image::new(reference).program(program, path)?.entrypoint(&[path]))
+    Ok(Image::new(reference)
+        .program(program, path)?
+        .entrypoint(&[path]))
 }
 
 /// This host's curl, a shell, and what one uses with them.

@@ -16,7 +16,11 @@ pub fn watch() -> Result<()> {
     let (mut interrupt, mut terminate, mut hang_up) = {
         let _inside = runtime.enter();
         let listen = |kind| signal(kind).context("listening for signals");
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?)
+        (
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        )
     };
     let wait = move || {
         runtime.block_on(async {
@@ -26,7 +30,10 @@ pub fn watch() -> Result<()> {
             std::future::pending::<()>().await;
         });
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).context("starting the signal thread")?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)
+        .context("starting the signal thread")?;
     Ok(())
 }
 

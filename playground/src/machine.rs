@@ -14,7 +14,12 @@ use crate::process::ProcessId;
 /// What the init of each machine does before it becomes the init.
 const INIT: &str = include_str!("machine-init.sh");
 /// Mount points that must exist on the host; a machine mounts directories of its own over them.
-const MOUNT_POINTS: [&str; 4] = ["/etc/cni/net.d", "/opt/cni/bin", "/var/lib/kubelet", "/var/log"];
+const MOUNT_POINTS: [&str; 4] = [
+    "/etc/cni/net.d",
+    "/opt/cni/bin",
+    "/var/lib/kubelet",
+    "/var/log",
+];
 
 /// A started machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +42,8 @@ impl Machine {
         components: &Components,
     ) -> Result<Self> {
         for point in MOUNT_POINTS {
-            fs::create_dir_all(point).with_context(|| format!("creating the mount point {point}"))?;
+            fs::create_dir_all(point)
+                .with_context(|| format!("creating the mount point {point}"))?;
         }
         for part in ["cgroup", "cni", "cni-programs", "kubelet", "log"] {
             let path = dir.join(part);
@@ -46,7 +52,18 @@ impl Machine {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/run/netns/{network_namespace}"))
-            .args(["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "sh", "-c", INIT, "machine-init"])
+            .args([
+                "unshare",
+                "--mount",
+                "--pid",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "sh",
+                "-c",
+                INIT,
+                "machine-init",
+            ])
             .arg(dir)
             .arg(name)
             .arg(init_program);
@@ -57,12 +74,17 @@ impl Machine {
             limits::MACHINE_START,
             limits::LOOK_AGAIN,
             || {
-                let pid = fs::read_to_string(dir.join("init")).context("its init is still mounting")?;
+                let pid =
+                    fs::read_to_string(dir.join("init")).context("its init is still mounting")?;
                 let pid = pid.trim().parse().context("the number of its init")?;
                 ProcessId::of(pid).context("its init has ended")
             },
         )?;
-        Ok(Machine { name: name.to_owned(), dir: dir.to_owned(), init })
+        Ok(Machine {
+            name: name.to_owned(),
+            dir: dir.to_owned(),
+            init,
+        })
     }
 
     /// A command that runs inside the machine; add arguments to it.
@@ -70,7 +92,9 @@ impl Machine {
         let mut command = Command::new("nsenter");
         command
             .args(["--target", &self.init.pid.to_string()])
-            .args(["--mount", "--pid", "--net", "--uts", "--ipc", "--wd=/", "--"])
+            .args([
+                "--mount", "--pid", "--net", "--uts", "--ipc", "--wd=/", "--",
+            ])
             .arg(program.as_ref());
         command
     }

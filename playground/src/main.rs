@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 use tulle_playground::image::{write_docker_archive, write_oci_archive};
-use tulle_playground::{Health, Options, Playground, Programs, Progress, images, install, interrupt, prerequisites};
+use tulle_playground::{
+    Health, Options, Playground, Programs, Progress, images, install, interrupt, prerequisites,
+};
 
 /// A real Kubernetes on one machine, without images from outside.
 #[derive(Parser)]
@@ -139,25 +141,40 @@ fn run(action: Action) -> Result<ExitCode> {
             Programs::build(&mut Progress::stderr())?;
         }
         Action::Prerequisites { install } => return check_prerequisites(install),
-        Action::Up { which, nodes, subnet, no_gateway_api } => {
+        Action::Up {
+            which,
+            nodes,
+            subnet,
+            no_gateway_api,
+        } => {
             interrupt::watch()?;
-            let options =
-                Options { name: which.name, nodes, directory: which.directory, subnet, gateway_api: !no_gateway_api };
+            let options = Options {
+                name: which.name,
+                nodes,
+                directory: which.directory,
+                subnet,
+                gateway_api: !no_gateway_api,
+            };
             let playground = Playground::up(&options, &mut Progress::stderr())?.keep();
             environment(&playground)?;
         }
         Action::Down { which } => {
             let mut progress = Progress::stderr();
-            let there = progress.step(&format!("take playground {} down", which.name), |progress| {
-                Playground::down_named(&which.directory, &which.name, progress)
-            })?;
+            let there = progress.step(
+                &format!("take playground {} down", which.name),
+                |progress| Playground::down_named(&which.directory, &which.name, progress),
+            )?;
             if !there {
                 progress.say("there was none");
             }
         }
         Action::Status { which } => return status(&which),
         Action::Env { which } => environment(&attach(&which)?)?,
-        Action::Node { which, node, command } => return node_command(&which, node, &command),
+        Action::Node {
+            which,
+            node,
+            command,
+        } => return node_command(&which, node, &command),
         Action::Image(action) => image(action)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -176,12 +193,22 @@ fn check_prerequisites(wanted: bool) -> Result<ExitCode> {
     for missing in &missing {
         print(&format!("missing: {missing}"))?;
     }
-    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if missing.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn environment(playground: &Playground) -> Result<()> {
-    print(&format!("export KUBECONFIG={}", playground.kubeconfig().display()))?;
-    print(&format!("export PATH={}:$PATH", playground.programs().user_path().display()))
+    print(&format!(
+        "export KUBECONFIG={}",
+        playground.kubeconfig().display()
+    ))?;
+    print(&format!(
+        "export PATH={}:$PATH",
+        playground.programs().user_path().display()
+    ))
 }
 
 fn status(which: &Which) -> Result<ExitCode> {
@@ -191,13 +218,27 @@ fn status(which: &Which) -> Result<ExitCode> {
         Health::Running => {
             let playground = attach(which)?;
             let subnets = playground.subnets();
-            print(&format!("playground {}: running, {} nodes", which.name, playground.nodes()))?;
+            print(&format!(
+                "playground {}: running, {} nodes",
+                which.name,
+                playground.nodes()
+            ))?;
             print(&format!("directory:  {}", playground.directory().display()))?;
-            print(&format!("bridge:     {} ({})", playground.bridge(), subnets.bridge()))?;
+            print(&format!(
+                "bridge:     {} ({})",
+                playground.bridge(),
+                subnets.bridge()
+            ))?;
             print(&format!("API server: https://{}:6443", subnets.server()))?;
             for node in 1..=playground.nodes() {
-                let (address, link) = (playground.node_address(node), playground.node_interface(node));
-                print(&format!("node{node}:      {address}, pods {}, link {link}", subnets.node_pods(node)))?;
+                let (address, link) = (
+                    playground.node_address(node),
+                    playground.node_interface(node),
+                );
+                print(&format!(
+                    "node{node}:      {address}, pods {}, link {link}",
+                    subnets.node_pods(node)
+                ))?;
             }
             print(&format!("Services:   {}", subnets.services()))?;
             return Ok(ExitCode::SUCCESS);
@@ -207,10 +248,20 @@ fn status(which: &Which) -> Result<ExitCode> {
 }
 
 fn node_command(which: &Which, node: usize, command: &[String]) -> Result<ExitCode> {
-    let Some((program, arguments)) = command.split_first() else { bail!("no command to run on node {node}") };
+    let Some((program, arguments)) = command.split_first() else {
+        bail!("no command to run on node {node}")
+    };
     let mut command = attach(which)?.node_command(node, program)?;
-    let status = command.args(arguments).status().with_context(|| format!("running {program} on node {node}"))?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    let status = command
+        .args(arguments)
+        .status()
+        .with_context(|| format!("running {program} on node {node}"))?;
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(1),
+    ))
 }
 
 fn image(action: ImageAction) -> Result<()> {
@@ -224,18 +275,37 @@ fn image(action: ImageAction) -> Result<()> {
             }
             Ok(())
         }
-        ImageAction::Mesh { reference, tulle, plugin, output, docker } => {
-            let write = if docker { write_docker_archive } else { write_oci_archive };
-            progress.step(&format!("write {reference} to {}", output.display()), |_| {
-                write(&[images::mesh(&reference, &tulle, &plugin)?], &output)
-            })
+        ImageAction::Mesh {
+            reference,
+            tulle,
+            plugin,
+            output,
+            docker,
+        } => {
+            let write = if docker {
+                write_docker_archive
+            } else {
+                write_oci_archive
+            };
+            progress.step(
+                &format!("write {reference} to {}", output.display()),
+                |_| write(&[images::mesh(&reference, &tulle, &plugin)?], &output),
+            )
         }
-        ImageAction::Program { which, reference, program } => {
+        ImageAction::Program {
+            which,
+            reference,
+            program,
+        } => {
             let playground = attach(&which)?;
-            let file = program.file_name().with_context(|| format!("{} has no file name", program.display()))?;
+            let file = program
+                .file_name()
+                .with_context(|| format!("{} has no file name", program.display()))?;
             let path = format!("/usr/local/bin/{}", file.to_string_lossy());
             let image = images::program(&reference, &program, &path)?;
-            progress.step(&format!("load {reference}"), |_| playground.load_images(&[image]))
+            progress.step(&format!("load {reference}"), |_| {
+                playground.load_images(&[image])
+            })
         }
     }
 }

@@ -50,7 +50,10 @@ impl Name {
     /// A 64-bit number that spreads names.
     pub(crate) fn hash(&self) -> u64 {
         let digest = Sha256::digest(self.0.as_bytes());
-        digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// At most eight characters: the name itself, or its first letters and a part of its hash.

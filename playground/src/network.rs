@@ -92,7 +92,10 @@ pub fn choose_subnets(name: &Name, taken: &[(Ipv4Net, String)]) -> Result<Subnet
     };
     let tens = slots(SLOTS_10).map(|slot| Ipv4Addr::new(10, FIRST_OCTET_10 + slot, 0, 0));
     let others = slots(SLOTS_172).map(|slot| Ipv4Addr::new(172, FIRST_OCTET_172 + slot, 0, 0));
-    let found = tens.chain(others).map(|base| Ipv4Net::new_assert(base, 16)).find(free);
+    let found = tens
+        .chain(others)
+        .map(|base| Ipv4Net::new_assert(base, 16))
+        .find(free);
     found.map(|all| Subnets { all }).with_context(|| {
         let list: Vec<_> = taken.iter().map(|(net, from)| format!("{net} ({from})")).collect();
         format!(
@@ -108,7 +111,9 @@ pub(crate) fn check_subnets(all: Ipv4Net, taken: &[(Ipv4Net, String)]) -> Result
         bail!("the subnet of a playground is a /16, such as 10.77.0.0/16; {all} is not");
     }
     if let Some((net, from)) = taken.iter().find(|(net, _)| overlap(&all, net)) {
-        bail!("subnet {all} is in use: this host has {net} ({from}); name another /16, or leave the choice to the playground");
+        bail!(
+            "subnet {all} is in use: this host has {net} ({from}); name another /16, or leave the choice to the playground"
+        );
     }
     Ok(Subnets { all })
 }
@@ -126,11 +131,16 @@ struct Route {
 
 /// What the host routes, the default route left out, from `ip -json -4 route show table all`.
 pub(crate) fn parse_routes(json: &[u8]) -> Result<Vec<(Ipv4Net, String)>> {
-    let routes: Vec<Route> = serde_json::from_slice(json).context("reading the routes that `ip -json` lists")?;
+    let routes: Vec<Route> =
+        serde_json::from_slice(json).context("reading the routes that `ip -json` lists")?;
     let parse = |text: &str| -> Option<Ipv4Net> {
-        text.parse().ok().or_else(|| text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from))
+        text.parse()
+            .ok()
+            .or_else(|| text.parse::<Ipv4Addr>().ok().map(Ipv4Net::from))
     };
-    let used = routes.iter().filter_map(|route| Some((parse(&route.dst)?, format!("interface {}", route.dev))));
+    let used = routes
+        .iter()
+        .filter_map(|route| Some((parse(&route.dst)?, format!("interface {}", route.dev))));
     Ok(used.filter(|(net, _)| net.prefix_len() > 0).collect())
 }
 

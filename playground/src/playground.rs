@@ -62,7 +62,10 @@ impl Options {
             self.nodes
         );
         ensure!(
-            self.directory.is_absolute() && !["/run", "/var/run", "/var/log", "/proc", "/sys"].iter().any(|hidden| self.directory.starts_with(hidden)),
+            self.directory.is_absolute()
+                && !["/run", "/var/run", "/var/log", "/proc", "/sys"]
+                    .iter()
+                    .any(|hidden| self.directory.starts_with(hidden)),
             "{} cannot hold a playground: the path must be absolute, and not below /run, /var/log, /proc or /sys, where machines have file systems of their own",
             self.directory.display()
         );
@@ -88,6 +91,8 @@ pub struct Playground {
     directory: PathBuf,
     state: State,
     programs: Programs,
+    /// Empty if another process started it.
+    components: Components,
     down_on_drop: bool,
 }
 
@@ -98,25 +103,39 @@ impl Playground {
         let name = options.check()?;
         preflight::host()?;
         let programs = Programs::build(progress)?;
-        let _alone = state::lock(&options.directory, &name, progress)?;
+        let alone = state::lock(&options.directory, &name, progress)?;
         let dir = options.directory.join(name.as_str());
         match health(&name, &dir)? {
             Health::Running => return Self::found(options, &name, progress),
             Health::Broken(why) => {
-                progress.step(&format!("playground {name} is half there ({why}): taking it down first"), |_| {
-                    teardown::take_down(&name, &dir)
-                })?;
+                progress.step(
+                    &format!("playground {name} is half there ({why}): taking it down first"),
+                    |_| teardown::take_down(&name, &dir),
+                )?;
             }
             Health::Absent => {}
         }
-        let mut start = Start { name, dir, done: false };
-        let state = start.run(options, &programs, progress)?;
+        let mut start = Start {
+            name,
+            dir,
+            components: Components::default(),
+            done: false,
+        };
+        let state = match start.run(options, &programs, progress) {
+            Ok(state) => state,
+            Err(error) => {
+                drop(start);
+                alone.remove()?;
+                return Err(error);
+            }
+        };
         start.done = true;
         Ok(Playground {
             name: start.name.clone(),
             directory: options.directory.clone(),
             state,
             programs,
+            components: std::mem::take(&mut start.components),
             down_on_drop: true,
         })
     }
@@ -144,12 +163,22 @@ impl Playground {
         let dir = directory.join(name.as_str());
         match health(&name, &dir)? {
             Health::Absent => bail!("there is no playground {name}; `playground up` starts it"),
-            Health::Broken(why) => bail!("playground {name} is half there: {why}; `playground up` starts it anew"),
+            Health::Broken(why) => {
+                bail!("playground {name} is half there: {why}; `playground up` starts it anew")
+            }
             Health::Running => {}
         }
-        let state = State::read(&dir)?.with_context(|| format!("playground {name} vanished just now"))?;
+        let state =
+            State::read(&dir)?.with_context(|| format!("playground {name} vanished just now"))?;
         let programs = Programs::at(&state.programs);
-        Ok(Playground { name, directory: directory.to_owned(), state, programs, down_on_drop: false })
+        Ok(Playground {
+            name,
+            directory: directory.to_owned(),
+            state,
+            programs,
+            components: Components::default(),
+            down_on_drop: false,
+        })
     }
 
     /// How the playground of this name is, in the given directory.
@@ -161,19 +190,29 @@ impl Playground {
     /// Takes the playground of this name down, whole or half dead; whether there was anything to take down.
     pub fn down_named(directory: &Path, name: &str, progress: &mut Progress) -> Result<bool> {
         let name: Name = name.parse()?;
-        ensure!(rustix::process::geteuid().is_root(), "taking a playground down needs root; run this with sudo");
-        let _alone = state::lock(directory, &name, progress)?;
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "taking a playground down needs root; run this with sudo"
+        );
+        let alone = state::lock(directory, &name, progress)?;
         let dir = directory.join(name.as_str());
         let was_there = teardown::exists(&name, &dir);
         // Also when nothing is to be seen: control groups may be left.
         teardown::take_down(&name, &dir)?;
+        alone.remove()?;
         Ok(was_there)
     }
 
     /// Takes it down, and says what could not be removed.
     pub fn down(mut self) -> Result<()> {
         self.down_on_drop = false;
-        Self::down_named(&self.directory, self.name.as_str(), &mut Progress::silent()).map(drop)
+        self.take_down()
+    }
+
+    fn take_down(&self) -> Result<()> {
+        let down = Self::down_named(&self.directory, self.name.as_str(), &mut Progress::silent());
+        self.components.reap();
+        down.map(drop)
     }
 
     /// Leaves it running when this value is dropped.
@@ -205,8 +244,8 @@ impl Playground {
 
     /// kubectl with its KUBECONFIG, and with a PATH on which it is first.
     pub fn kubectl(&self) -> Command {
-        let mut kubectl = Command::new(self.programs.user_path().join("kubectl"));
-        kubectl.env("KUBECONFIG", self.kubeconfig()).env("PATH", self.path());
+        let mut kubectl = cluster::kubectl(&self.programs, &self.kubeconfig());
+        kubectl.env("PATH", self.path());
         kubectl
     }
 
@@ -250,14 +289,21 @@ impl Playground {
     /// A command that runs `program` inside node `n`, counted from 1 (0 is the API server's machine).
     pub fn node_command(&self, n: usize, program: impl AsRef<Path>) -> Result<Command> {
         let count = self.nodes();
-        let machine = self.state.machines.get(n).ok_or_else(|| anyhow!("there is no node {n}; the nodes are 1 to {count}"))?;
+        let machine = self
+            .state
+            .machines
+            .get(n)
+            .ok_or_else(|| anyhow!("there is no node {n}; the nodes are 1 to {count}"))?;
         Ok(machine.command(program))
     }
 
     /// containerd's client on node `n`, set to the images and containers of Kubernetes.
     pub fn ctr(&self, n: usize) -> Result<Command> {
         let mut ctr = self.node_command(n, self.programs.program("ctr"))?;
-        ctr.args(["--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]);
+        ctr.args([
+            "--address=/run/containerd/containerd.sock",
+            "--namespace=k8s.io",
+        ]);
         Ok(ctr)
     }
 
@@ -270,8 +316,10 @@ impl Playground {
     pub fn load_image(&self, archive: &Path) -> Result<()> {
         let nodes: Vec<&Machine> = self.state.machines.iter().skip(1).collect();
         thread::scope(|scope| {
-            let imports: Vec<_> =
-                nodes.iter().map(|node| scope.spawn(|| cluster::import_image(node, &self.programs, archive))).collect();
+            let imports: Vec<_> = nodes
+                .iter()
+                .map(|node| scope.spawn(|| cluster::import_image(node, &self.programs, archive)))
+                .collect();
             imports.into_iter().try_for_each(join)
         })
     }
@@ -279,7 +327,11 @@ impl Playground {
     /// Makes an archive of images in the playground's directory and imports it on all nodes.
     pub fn load_images(&self, images: &[Image]) -> Result<()> {
         let first = images.first().context("no image to load")?;
-        let file: String = first.name().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let file: String = first
+            .name()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
         let archive = self.directory().join(format!("image-{file}.tar"));
         image::write_docker_archive(images, &archive)?;
         let loaded = self.load_image(&archive);
@@ -291,7 +343,7 @@ impl Playground {
 impl Drop for Playground {
     fn drop(&mut self) {
         if self.down_on_drop {
-            report(Self::down_named(&self.directory, self.name.as_str(), &mut Progress::silent()).map(drop));
+            report(self.take_down());
         }
     }
 }
@@ -299,14 +351,20 @@ impl Drop for Playground {
 /// A `drop` has nobody to return an error to.
 fn report(result: Result<()>) {
     if let Err(error) = result {
-        Progress::stderr().say(&format!("the playground could not be taken down: {error:#}"));
+        Progress::stderr().say(&format!(
+            "the playground could not be taken down: {error:#}"
+        ));
     }
 }
 
 fn health(name: &Name, dir: &Path) -> Result<Health> {
     let Some(state) = State::read(dir)? else {
         let left = teardown::exists(name, dir);
-        return Ok(if left { Health::Broken("an earlier start did not finish".to_owned()) } else { Health::Absent });
+        return Ok(if left {
+            Health::Broken("an earlier start did not finish".to_owned())
+        } else {
+            Health::Absent
+        });
     };
     if !state.complete {
         return Ok(Health::Broken("an earlier start did not finish".to_owned()));
@@ -315,18 +373,23 @@ fn health(name: &Name, dir: &Path) -> Result<Health> {
     if !dead.is_empty() {
         return Ok(Health::Broken(format!("not running: {}", dead.join(", "))));
     }
-    let mut kubectl = Command::new(Programs::at(&state.programs).program("kubectl"));
-    kubectl.env("KUBECONFIG", dir.join("admin.kubeconfig")).args(["get", "--raw=/readyz", "--request-timeout=10s"]);
-    Ok(match run(&mut kubectl) {
-        Ok(_) => Health::Running,
-        Err(error) => Health::Broken(format!("the API server does not answer: {error:#}")),
-    })
+    let mut kubectl = cluster::kubectl(
+        &Programs::at(&state.programs),
+        &dir.join("admin.kubeconfig"),
+    );
+    Ok(
+        match run(kubectl.args(["get", "--raw=/readyz", "--request-timeout=10s"])) {
+            Ok(_) => Health::Running,
+            Err(error) => Health::Broken(format!("the API server does not answer: {error:#}")),
+        },
+    )
 }
 
 /// A start under way; dropped before it is done, it takes down what it made.
 struct Start {
     name: Name,
     dir: PathBuf,
+    components: Components,
     done: bool,
 }
 
@@ -335,16 +398,22 @@ impl Drop for Start {
         if !self.done {
             self.keep_logs();
             report(teardown::take_down(&self.name, &self.dir));
+            self.components.reap();
         }
     }
 }
 
 impl Start {
-    fn run(&self, options: &Options, programs: &Programs, progress: &mut Progress) -> Result<State> {
-        fs::create_dir_all(self.dir.join("log")).with_context(|| format!("creating {}", self.dir.display()))?;
+    fn run(
+        &self,
+        options: &Options,
+        programs: &Programs,
+        progress: &mut Progress,
+    ) -> Result<State> {
+        fs::create_dir_all(self.dir.join("log"))
+            .with_context(|| format!("creating {}", self.dir.display()))?;
         preflight::free_disk(&self.dir, limits::FREE_DISK)?;
         let snapshotter = preflight::snapshotter(&self.dir)?;
-        let components = Components::default();
         let subnets = progress.step("choose subnets, make bridge and links", |_| {
             let subnets = wiring::claim_subnets(&self.name, options.nodes, options.subnet)?;
             wiring::join_machines(&self.name, options.nodes, &subnets)?;
@@ -357,7 +426,7 @@ impl Start {
             dir: &self.dir,
             programs,
             snapshotter,
-            components: &components,
+            components: &self.components,
             api_ready: AtomicBool::new(false),
         };
         let mut state = State {
@@ -371,7 +440,7 @@ impl Start {
         };
         state.write(&self.dir)?;
         state.machines = self.bring_up(&cluster, options, progress)?;
-        state.processes = components.ids();
+        state.processes = self.components.ids();
         state.complete = true;
         interrupt::check()?;
         state.write(&self.dir)?;
@@ -379,7 +448,12 @@ impl Start {
     }
 
     /// Server and nodes at the same time; the first error counts, and makes the others give up.
-    fn bring_up(&self, cluster: &Cluster<'_>, options: &Options, progress: &mut Progress) -> Result<Vec<Machine>> {
+    fn bring_up(
+        &self,
+        cluster: &Cluster<'_>,
+        options: &Options,
+        progress: &mut Progress,
+    ) -> Result<Vec<Machine>> {
         progress.step("make certificates", |_| cluster.write_credentials())?;
         let machines = thread::scope(|scope| {
             let watched = |part: &mut dyn FnMut() -> Result<Machine>| {
@@ -394,14 +468,20 @@ impl Start {
                 .collect();
             let what = "start etcd, API server, controllers, scheduler, DNS";
             let server = progress.step(what, |_| watched(&mut || cluster.start_server()));
-            let what = format!("start {} nodes: containerd, kubelet, kube-proxy", options.nodes);
+            let what = format!(
+                "start {} nodes: containerd, kubelet, kube-proxy",
+                options.nodes
+            );
             let nodes = progress.step(&what, |_| collect(nodes.into_iter().map(join).collect()));
             first_cause(server, nodes)
         })?;
         progress.step("wait for Ready nodes, DNS and Services", |_| {
             thread::scope(|scope| {
                 let definitions = scope.spawn(|| match options.gateway_api {
-                    true => cluster.apply("the Gateway API's definitions", &cluster.programs.gateway_api()),
+                    true => cluster.apply(
+                        "the Gateway API's definitions",
+                        &cluster.programs.gateway_api(),
+                    ),
                     false => Ok(()),
                 });
                 let ready = cluster.apply_dns().and_then(|()| cluster.wait_ready());
@@ -416,7 +496,10 @@ impl Start {
         let kept = self.dir.with_extension("failed-logs");
         let _ = fs::remove_dir_all(&kept);
         if fs::rename(self.dir.join("log"), &kept).is_ok() && !interrupt::interrupted() {
-            Progress::stderr().say(&format!("the logs of the failed start are kept in {}", kept.display()));
+            Progress::stderr().say(&format!(
+                "the logs of the failed start are kept in {}",
+                kept.display()
+            ));
         }
     }
 }
@@ -448,5 +531,7 @@ fn collect(results: Vec<Result<Machine>>) -> Result<Vec<Machine>> {
 }
 
 fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

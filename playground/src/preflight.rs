@@ -25,8 +25,14 @@ pub(crate) fn host() -> Result<()> {
     );
     let missing = prerequisites::prerequisites_to_run();
     if !missing.is_empty() {
-        let list: Vec<_> = missing.iter().map(|missing| format!("{} (package {})", missing.program, missing.package)).collect();
-        bail!("programs are missing: {}; `playground prerequisites --install` installs them", list.join(", "));
+        let list: Vec<_> = missing
+            .iter()
+            .map(|missing| format!("{} (package {})", missing.program, missing.package))
+            .collect();
+        bail!(
+            "programs are missing: {}; `playground prerequisites --install` installs them",
+            list.join(", ")
+        );
     }
     kernel()
 }
@@ -39,19 +45,26 @@ fn kernel() -> Result<()> {
         );
     }
     ensure!(
-        Path::new("/sys/fs/cgroup").read_dir().is_ok_and(|mut entries| entries.next().is_some()),
+        Path::new("/sys/fs/cgroup")
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some()),
         "no control groups are mounted at /sys/fs/cgroup; kubelet needs them"
     );
     let mut probe = Command::new("unshare");
     let output = probe
-        .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "sh", "-c", KERNEL])
+        .args([
+            "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "sh", "-c", KERNEL,
+        ])
         .output()
         .context("starting unshare")?;
     if !output.status.success() {
         let lacks = String::from_utf8_lossy(&output.stdout);
         let said = String::from_utf8_lossy(&output.stderr);
         match lacks.trim() {
-            "" => bail!("namespaces cannot be made here: {}; in a container, it must be privileged", said.trim()),
+            "" => bail!(
+                "namespaces cannot be made here: {}; in a container, it must be privileged",
+                said.trim()
+            ),
             lacks => bail!("a playground needs of the kernel: {lacks}"),
         }
     }
@@ -62,23 +75,33 @@ fn kernel() -> Result<()> {
 pub(crate) fn snapshotter(dir: &Path) -> Result<&'static str> {
     let probe = dir.join("overlay-probe");
     for part in ["lower", "upper", "work", "merged"] {
-        fs::create_dir_all(probe.join(part)).with_context(|| format!("creating {}", probe.display()))?;
+        fs::create_dir_all(probe.join(part))
+            .with_context(|| format!("creating {}", probe.display()))?;
     }
     let mount = r#"mount -t overlay -o "lowerdir=$0/lower,upperdir=$0/upper,workdir=$0/work" overlay "$0/merged""#;
-    let tried = process::run(Command::new("unshare").args(["--mount", "sh", "-c", mount]).arg(&probe));
+    let tried = process::run(
+        Command::new("unshare")
+            .args(["--mount", "sh", "-c", mount])
+            .arg(&probe),
+    );
     fs::remove_dir_all(&probe).with_context(|| format!("removing {}", probe.display()))?;
     Ok(if tried.is_ok() { "overlayfs" } else { "native" })
 }
 
 /// Fails when the file system of a directory has less space left than asked for.
 pub(crate) fn free_disk(dir: &Path, needed: u64) -> Result<()> {
-    let status = rustix::fs::statvfs(dir).with_context(|| format!("asking for the free space of {}", dir.display()))?;
+    let status = rustix::fs::statvfs(dir)
+        .with_context(|| format!("asking for the free space of {}", dir.display()))?;
     let free = status.f_bavail.saturating_mul(status.f_frsize);
     let gib = |bytes: u64| bytes / (1 << 20) * 10 / 1024;
     ensure!(
         free >= needed,
         "the disk of {} is nearly full: {}.{} GiB are free, {}.{} are needed; free some space, or name another directory",
-        dir.display(), gib(free) / 10, gib(free) % 10, gib(needed) / 10, gib(needed) % 10
+        dir.display(),
+        gib(free) / 10,
+        gib(free) % 10,
+        gib(needed) / 10,
+        gib(needed) % 10
     );
     Ok(())
 }

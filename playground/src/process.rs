@@ -20,7 +20,10 @@ impl ProcessId {
     /// The process that has this number now.
     pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(ProcessId { pid, started: parse_started(&stat)? })
+        Some(ProcessId {
+            pid,
+            started: parse_started(&stat)?,
+        })
     }
 
     /// Whether it still runs; a zombie does not.
@@ -30,8 +33,12 @@ impl ProcessId {
 
     /// SIGKILL, to this process and never to one that has its number by now.
     pub(crate) fn kill(self) {
-        let Some(pid) = Pid::from_raw(self.pid) else { return };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return;
+        };
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return;
+        };
         if self.alive() {
             // It may end by itself meanwhile.
             let _ = pidfd_send_signal(handle, Signal::KILL);
@@ -51,8 +58,13 @@ fn parse_started(stat: &str) -> Option<u64> {
 
 /// Numbers of all processes of the host.
 pub(crate) fn all() -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Runs a command; its output when it succeeds, an error with what it printed when not.
@@ -73,7 +85,9 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Vec<
         // A command that ends before it read everything says why by its exit code.
         let _ = stdin.write_all(input);
     }
-    let output = child.wait_with_output().with_context(|| format!("waiting for {shown}"))?;
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("waiting for {shown}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{shown}: {}: {}", output.status, said.trim());
@@ -83,9 +97,18 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Vec<
 
 /// The program and its first arguments, for messages.
 fn show(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
-    let arguments = command.get_args().take(6).map(|argument| argument.to_string_lossy());
-    std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
+    let program = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let arguments = command
+        .get_args()
+        .take(6)
+        .map(|argument| argument.to_string_lossy());
+    std::iter::once(program)
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

@@ -20,8 +20,15 @@ const PAUSE_C: &str = include_str!("../kubernetes/pause.c");
 /// Must agree with `kubernetes/go.mod` (a test compares).
 const KUBERNETES: &str = "1.36.3";
 /// The names under which the one program is called.
-const PARTS: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+const PARTS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+];
 /// Programs that install as they are: what they are, at which version, packages, and the directory they go to.
 const INSTALLED: [(&str, &str, &[&str], &str); 3] = [
     (
@@ -60,12 +67,16 @@ pub struct Programs {
 impl Programs {
     /// Where this version's programs are kept, built or not: below `$TULLE_CACHE`, or `tulle` in the user's cache directory.
     pub fn cached() -> Result<Self> {
-        Ok(Programs { dir: cache()?.join(format!("playground-{}", version_hash())) })
+        Ok(Programs {
+            dir: cache()?.join(format!("playground-{}", version_hash())),
+        })
     }
 
     /// Programs that a running playground was started from.
     pub(crate) fn at(dir: &Path) -> Self {
-        Programs { dir: dir.to_owned() }
+        Programs {
+            dir: dir.to_owned(),
+        }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -84,8 +95,13 @@ impl Programs {
         if programs.built() {
             return Ok(programs);
         }
-        let parent = programs.dir.parent().context("the cache has no parent directory")?.to_owned();
-        fs::create_dir_all(&parent).with_context(|| format!("creating the cache {}", parent.display()))?;
+        let parent = programs
+            .dir
+            .parent()
+            .context("the cache has no parent directory")?
+            .to_owned();
+        fs::create_dir_all(&parent)
+            .with_context(|| format!("creating the cache {}", parent.display()))?;
         let _alone = lock(&programs.dir.with_extension("lock"), progress)?;
         if programs.built() {
             return Ok(programs);
@@ -93,7 +109,8 @@ impl Programs {
         preflight::free_disk(&parent, limits::FREE_DISK_BUILD)?;
         let unfinished = programs.dir.with_extension("unfinished");
         Builder::new(&unfinished)?.build_all(progress)?;
-        fs::rename(&unfinished, &programs.dir).with_context(|| format!("finishing {}", programs.dir.display()))?;
+        fs::rename(&unfinished, &programs.dir)
+            .with_context(|| format!("finishing {}", programs.dir.display()))?;
         Ok(programs)
     }
 
@@ -128,13 +145,24 @@ fn version_hash() -> String {
         hash.update(part);
         hash.update([0]);
     }
-    hash.update(format!("{PARTS:?} {INSTALLED:?} {}", std::env::consts::ARCH));
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.update(format!(
+        "{PARTS:?} {INSTALLED:?} {}",
+        std::env::consts::ARCH
+    ));
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The cache that all playgrounds of this user share.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let cache = variable("TULLE_CACHE")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("tulle")))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/tulle")))
@@ -170,22 +198,35 @@ impl Builder {
             let path = dir.join(part);
             fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         }
-        Ok(Builder { dir: dir.to_owned(), go })
+        Ok(Builder {
+            dir: dir.to_owned(),
+            go,
+        })
     }
 
     fn build_all(&self, progress: &mut Progress) -> Result<()> {
         let source = self.dir.join("source");
-        for (file, text) in [("go.mod", GO_MOD), ("go.sum", GO_SUM), ("main.go", MAIN_GO), ("pause.c", PAUSE_C)] {
-            fs::write(source.join(file), text).with_context(|| format!("writing {file} for the build"))?;
+        for (file, text) in [
+            ("go.mod", GO_MOD),
+            ("go.sum", GO_SUM),
+            ("main.go", MAIN_GO),
+            ("pause.c", PAUSE_C),
+        ] {
+            fs::write(source.join(file), text)
+                .with_context(|| format!("writing {file} for the build"))?;
         }
         self.pause(progress)?;
         self.gateway_api(progress)?;
         self.kubernetes(progress)?;
         for (what, version, packages, to) in INSTALLED {
             progress.step(&format!("build {what} {version}"), |progress| {
-                let packages = packages.iter().map(|package| format!("{package}@{version}"));
+                let packages = packages
+                    .iter()
+                    .map(|package| format!("{package}@{version}"));
                 let mut go = self.go();
-                go.env("GOBIN", self.dir.join(to)).args(["install", "-v", "-ldflags=-s -w"]).args(packages);
+                go.env("GOBIN", self.dir.join(to))
+                    .args(["install", "-v", "-ldflags=-s -w"])
+                    .args(packages);
                 count(go, None, progress).map(drop)
             })?;
         }
@@ -194,7 +235,9 @@ impl Builder {
 
     fn go(&self) -> Command {
         let mut go = Command::new(&self.go);
-        go.current_dir(self.dir.join("source")).env("CGO_ENABLED", "0").env("GOWORK", "off");
+        go.current_dir(self.dir.join("source"))
+            .env("CGO_ENABLED", "0")
+            .env("GOWORK", "off");
         // Kubernetes may want a newer Go than the installed one, which then fetches it as a module.
         if std::env::var_os("GOTOOLCHAIN").is_none() {
             go.env("GOTOOLCHAIN", "auto");
@@ -205,7 +248,8 @@ impl Builder {
     fn pause(&self, progress: &mut Progress) -> Result<()> {
         progress.step("build the pause program", |_| {
             let mut gcc = Command::new("gcc");
-            gcc.current_dir(self.dir.join("source")).args(["-static", "-Os", "-o"]);
+            gcc.current_dir(self.dir.join("source"))
+                .args(["-static", "-Os", "-o"]);
             crate::process::run(gcc.arg(self.dir.join("bin/pause")).arg("pause.c"))?;
             link("pause", &self.dir.join("bin/machine-init"))
         })
@@ -213,11 +257,14 @@ impl Builder {
 
     /// One multi-call program; the version is set at link time, as Kubernetes's own build does, else clients refuse it.
     fn kubernetes(&self, progress: &mut Progress) -> Result<()> {
-        let packages = progress.step(&format!("fetch the sources of Kubernetes {KUBERNETES}"), |progress| {
-            let mut go = self.go();
-            go.args(["list", "-deps", "."]);
-            count(go, None, progress)
-        })?;
+        let packages = progress.step(
+            &format!("fetch the sources of Kubernetes {KUBERNETES}"),
+            |progress| {
+                let mut go = self.go();
+                go.args(["list", "-deps", "."]);
+                count(go, None, progress)
+            },
+        )?;
         progress.step(&format!("build Kubernetes {KUBERNETES}"), |progress| {
             let (major, rest) = KUBERNETES.split_once('.').context("the version of Kubernetes")?;
             let minor = rest.split('.').next().unwrap_or_default();
@@ -243,22 +290,34 @@ impl Builder {
             dir: PathBuf,
         }
         progress.step(&format!("fetch the definitions of {GATEWAY_API}"), |_| {
-            let output = crate::process::run(self.go().args(["mod", "download", "-json", GATEWAY_API]))?;
-            let module: Downloaded = serde_json::from_slice(&output).context("reading what `go mod download` says")?;
+            let output =
+                crate::process::run(self.go().args(["mod", "download", "-json", GATEWAY_API]))?;
+            let module: Downloaded =
+                serde_json::from_slice(&output).context("reading what `go mod download` says")?;
             let dir = module.dir.join("config/crd/standard");
-            let listed = fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))?;
+            let listed =
+                fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))?;
             let mut files: Vec<_> = listed.flatten().map(|entry| entry.path()).collect();
             files.sort();
             let mut manifest = String::new();
-            for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "yaml")) {
-                let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            for file in files
+                .iter()
+                .filter(|file| file.extension().is_some_and(|end| end == "yaml"))
+            {
+                let text = fs::read_to_string(file)
+                    .with_context(|| format!("reading {}", file.display()))?;
                 if text.contains("kind: CustomResourceDefinition") {
                     manifest.push_str("---\n");
                     manifest.push_str(&text);
                 }
             }
-            ensure!(!manifest.is_empty(), "no resource definition in {}", dir.display());
-            fs::write(self.dir.join("gateway-api.yaml"), manifest).context("writing gateway-api.yaml")
+            ensure!(
+                !manifest.is_empty(),
+                "no resource definition in {}",
+                dir.display()
+            );
+            fs::write(self.dir.join("gateway-api.yaml"), manifest)
+                .context("writing gateway-api.yaml")
         })
     }
 }
@@ -277,7 +336,12 @@ fn link(target: &str, path: &Path) -> Result<()> {
 fn count(mut go: Command, of: Option<usize>, progress: &mut Progress) -> Result<usize> {
     let (reader, writer) = std::io::pipe().context("making a pipe")?;
     let errors = writer.try_clone().context("making a pipe")?;
-    let mut child = go.stdin(Stdio::null()).stdout(writer).stderr(errors).spawn().context("starting go")?;
+    let mut child = go
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(errors)
+        .spawn()
+        .context("starting go")?;
     drop(go); // It holds the writing ends, and the pipe would never end.
     let (mut packages, mut modules, mut other) = (0, 0, Vec::new());
     for line in BufReader::new(reader).lines() {
@@ -301,7 +365,13 @@ fn count(mut go: Command, of: Option<usize>, progress: &mut Progress) -> Result<
     let status = child.wait().context("waiting for go")?;
     interrupt::check()?;
     if !status.success() {
-        let last: Vec<_> = other.iter().rev().take(limits::LOG_TAIL_LINES).rev().cloned().collect();
+        let last: Vec<_> = other
+            .iter()
+            .rev()
+            .take(limits::LOG_TAIL_LINES)
+            .rev()
+            .cloned()
+            .collect();
         bail!("go failed ({status}):\n{}", last.join("\n"));
     }
     Ok(packages)

@@ -32,19 +32,34 @@ struct Step {
 impl Progress {
     /// Says nothing.
     pub fn silent() -> Self {
-        Progress { output: Output::Silent, step: None }
+        Progress {
+            output: Output::Silent,
+            step: None,
+        }
     }
 
     /// Lines on standard error; on a terminal with colours and a line that changes while a step runs.
     pub fn stderr() -> Self {
-        let output = if stderr().is_terminal() { Output::Terminal } else { Output::Lines };
+        let output = if stderr().is_terminal() {
+            Output::Terminal
+        } else {
+            Output::Lines
+        };
         Progress { output, step: None }
     }
 
     /// Runs one step and prints what it was and how long it took.
-    pub fn step<T>(&mut self, what: &str, run: impl FnOnce(&mut Progress) -> Result<T>) -> Result<T> {
+    pub fn step<T>(
+        &mut self,
+        what: &str,
+        run: impl FnOnce(&mut Progress) -> Result<T>,
+    ) -> Result<T> {
         let now = Instant::now();
-        let outer = self.step.replace(Step { what: what.to_owned(), since: now, reported: now });
+        let outer = self.step.replace(Step {
+            what: what.to_owned(),
+            since: now,
+            reported: now,
+        });
         self.draw("");
         let result = run(self);
         self.finish(result.is_ok());
@@ -59,7 +74,11 @@ impl Progress {
                 return;
             }
             step.reported = Instant::now();
-            let line = format!("{} ... {how_far} ({:.0} s)\n", step.what, step.since.elapsed().as_secs_f32());
+            let line = format!(
+                "{} ... {how_far} ({:.0} s)\n",
+                step.what,
+                step.since.elapsed().as_secs_f32()
+            );
             print(&line);
         } else {
             self.draw(how_far);
@@ -77,7 +96,10 @@ impl Progress {
 
     fn draw(&self, how_far: &str) {
         if let (Output::Terminal, Some(step)) = (self.output, &self.step) {
-            print(&format!("\r\x1b[K  {} ... \x1b[2m{how_far}\x1b[0m", step.what));
+            print(&format!(
+                "\r\x1b[K  {} ... \x1b[2m{how_far}\x1b[0m",
+                step.what
+            ));
         }
     }
 
@@ -89,10 +111,16 @@ impl Progress {
             (Output::Lines, true) => format!("{} ... {seconds:.1} s\n", step.what),
             (Output::Lines, false) => format!("{} ... failed after {seconds:.1} s\n", step.what),
             (Output::Terminal, true) => {
-                format!("\r\x1b[K\x1b[32m✓\x1b[0m {} \x1b[2m{seconds:.1} s\x1b[0m\n", step.what)
+                format!(
+                    "\r\x1b[K\x1b[32m✓\x1b[0m {} \x1b[2m{seconds:.1} s\x1b[0m\n",
+                    step.what
+                )
             }
             (Output::Terminal, false) => {
-                format!("\r\x1b[K\x1b[31m✗\x1b[0m {} \x1b[2mfailed after {seconds:.1} s\x1b[0m\n", step.what)
+                format!(
+                    "\r\x1b[K\x1b[31m✗\x1b[0m {} \x1b[2mfailed after {seconds:.1} s\x1b[0m\n",
+                    step.what
+                )
             }
         };
         print(&line);
@@ -102,5 +130,7 @@ impl Progress {
 /// Standard error may be closed; a playground starts all the same.
 fn print(text: &str) {
     let mut output = stderr().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    let _ = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
 }

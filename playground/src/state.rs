@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -56,7 +56,10 @@ impl State {
     /// Names of the processes that should run and do not.
     pub(crate) fn dead(&self) -> Vec<&str> {
         let same_boot = self.boot == boot();
-        let dead = self.processes.iter().filter(|(_, id)| !(same_boot && id.alive()));
+        let dead = self
+            .processes
+            .iter()
+            .filter(|(_, id)| !(same_boot && id.alive()));
         dead.map(|(name, _)| name.as_str()).collect()
     }
 }
@@ -69,34 +72,64 @@ pub(crate) fn boot() -> String {
 
 /// Keeps a second `up` or `down` of the same playground out, and waits for one that is at work. The lock files lie beside
 /// the playgrounds' directories, which come and go.
-pub(crate) fn lock(parent: &Path, name: &Name, progress: &mut Progress) -> Result<File> {
+pub(crate) fn lock(parent: &Path, name: &Name, progress: &mut Progress) -> Result<Lock> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(parent)
         .with_context(|| format!("creating {}", parent.display()))?;
     let path = parent.join(format!("{name}.lock"));
-    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
     let start = Instant::now();
     let mut told = false;
-    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    loop {
+        let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        let mine = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if mine && still_there(&path, &file) {
+            return Ok(Lock { path, _file: file });
+        }
         interrupt::check()?;
         if start.elapsed() > limits::OTHER_AT_WORK {
-            bail!("another process has been starting or stopping playground {name} for too long ({} is locked)", path.display());
+            bail!(
+                "another process has been starting or stopping playground {name} for too long ({} is locked)",
+                path.display()
+            );
         }
-        if !told {
-            progress.say(&format!("another process starts or stops playground {name}; waiting for it"));
+        if !mine && !told {
+            progress.say(&format!(
+                "another process starts or stops playground {name}; waiting for it"
+            ));
             told = true;
         }
         std::thread::sleep(limits::LOOK_AGAIN);
     }
-    Ok(file)
+}
+
+/// Whether the path still names this file: who held the lock before may have removed it.
+fn still_there(path: &Path, file: &File) -> bool {
+    let inode = |metadata: std::io::Result<fs::Metadata>| {
+        metadata.map(|data| (data.dev(), data.ino())).ok()
+    };
+    inode(fs::metadata(path)) == inode(file.metadata())
+}
+
+/// A playground's lock; released when dropped.
+pub(crate) struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Releases the lock and leaves no file behind. The file goes first, while nobody else can hold it.
+    pub(crate) fn remove(self) -> Result<()> {
+        fs::remove_file(&self.path).with_context(|| format!("removing {}", self.path.display()))
+    }
 }
 
 /// Held while subnets are chosen and claimed, so that two playgrounds never choose the same.
 pub(crate) fn lock_subnets() -> Result<File> {
     let path = std::env::temp_dir().join("tulle-playground-subnets.lock");
     let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("locking {}", path.display()))?;
     Ok(file)
 }

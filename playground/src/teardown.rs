@@ -27,7 +27,9 @@ pub(crate) fn take_down(name: &Name, dir: &Path) -> Result<()> {
 
 /// Whether there is anything that [`take_down`] would remove.
 pub(crate) fn exists(name: &Name, dir: &Path) -> bool {
-    dir.exists() || !wiring::network_namespaces(name).is_empty() || wiring::interface_exists(&name.bridge())
+    dir.exists()
+        || !wiring::network_namespaces(name).is_empty()
+        || wiring::interface_exists(&name.bridge())
 }
 
 fn end_processes(name: &Name, state: Option<&State>) -> Result<()> {
@@ -35,7 +37,9 @@ fn end_processes(name: &Name, state: Option<&State>) -> Result<()> {
     let mut pid_namespaces = BTreeSet::new();
     loop {
         // The inits first: with an init the kernel ends all of its PID namespace.
-        let recorded = state.filter(|state| state.boot == boot()).map(|state| state.machines.as_slice());
+        let recorded = state
+            .filter(|state| state.boot == boot())
+            .map(|state| state.machines.as_slice());
         for machine in recorded.unwrap_or_default() {
             if machine.init.alive() {
                 pid_namespaces.extend(namespace(machine.init.pid, "pid"));
@@ -48,7 +52,10 @@ fn end_processes(name: &Name, state: Option<&State>) -> Result<()> {
         }
         if start.elapsed() > limits::PROCESSES_END {
             let list: Vec<_> = left.iter().map(|id| describe(*id)).collect();
-            bail!("these processes of playground {name} do not end: {}", list.join(", "));
+            bail!(
+                "these processes of playground {name} do not end: {}",
+                list.join(", ")
+            );
         }
         left.into_iter().for_each(ProcessId::kill);
         std::thread::sleep(limits::LOOK_AGAIN);
@@ -67,7 +74,13 @@ fn own_processes(name: &Name, pid_namespaces: &mut BTreeSet<u64>) -> Vec<Process
     let own = namespace(std::process::id().cast_signed(), "pid");
     let seen: Vec<_> = process::all()
         .into_iter()
-        .filter_map(|pid| Some((ProcessId::of(pid)?, namespace(pid, "net"), namespace(pid, "pid"))))
+        .filter_map(|pid| {
+            Some((
+                ProcessId::of(pid)?,
+                namespace(pid, "net"),
+                namespace(pid, "pid"),
+            ))
+        })
         .collect();
     let in_network = |net: &Option<u64>| net.is_some_and(|net| networks.contains(&net));
     for (_, net, pid) in &seen {
@@ -77,14 +90,21 @@ fn own_processes(name: &Name, pid_namespaces: &mut BTreeSet<u64>) -> Vec<Process
     }
     let in_cgroup: BTreeSet<i32> = cgroup::processes(name).into_iter().collect();
     let belongs = |id: &ProcessId, net: &Option<u64>, pid: &Option<u64>| {
-        in_network(net) || pid.is_some_and(|pid| pid_namespaces.contains(&pid)) || in_cgroup.contains(&id.pid)
+        in_network(net)
+            || pid.is_some_and(|pid| pid_namespaces.contains(&pid))
+            || in_cgroup.contains(&id.pid)
     };
-    seen.iter().filter(|(id, net, pid)| belongs(id, net, pid)).map(|(id, ..)| *id).collect()
+    seen.iter()
+        .filter(|(id, net, pid)| belongs(id, net, pid))
+        .map(|(id, ..)| *id)
+        .collect()
 }
 
 /// The inode number that identifies a namespace of a process.
 fn namespace(pid: i32, kind: &str) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|metadata| metadata.ino())
+    fs::metadata(format!("/proc/{pid}/ns/{kind}"))
+        .ok()
+        .map(|metadata| metadata.ino())
 }
 
 fn describe(id: ProcessId) -> String {
@@ -95,10 +115,12 @@ fn describe(id: ProcessId) -> String {
 /// Mounts below the directory are the machines' own and went with them; should one be on the host, it must go before the
 /// files do.
 fn remove_directory(dir: &Path) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts of this process")?;
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").context("reading the mounts of this process")?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
     for point in points.filter(|point| Path::new(point).starts_with(dir)) {
-        process::run(Command::new("umount").args(["--lazy", point])).with_context(|| format!("unmounting {point}"))?;
+        process::run(Command::new("umount").args(["--lazy", point]))
+            .with_context(|| format!("unmounting {point}"))?;
     }
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -5,7 +5,9 @@ fn name(text: &str) -> Name {
 }
 
 fn taken(nets: &[&str]) -> Vec<(Ipv4Net, String)> {
-    nets.iter().map(|net| (net.parse().unwrap(), "interface eth0".to_owned())).collect()
+    nets.iter()
+        .map(|net| (net.parse().unwrap(), "interface eth0".to_owned()))
+        .collect()
 }
 
 #[test]
@@ -18,7 +20,10 @@ fn the_same_name_gets_the_same_subnets_and_another_name_usually_others() {
 #[test]
 fn what_the_host_uses_is_stepped_over() {
     let first = choose_subnets(&name("tulle"), &[]).unwrap();
-    let used = [(Ipv4Net::new_assert(first.node_pods(2).addr(), 24), "interface tl-x".to_owned())];
+    let used = [(
+        Ipv4Net::new_assert(first.node_pods(2).addr(), 24),
+        "interface tl-x".to_owned(),
+    )];
     let second = choose_subnets(&name("tulle"), &used).unwrap();
     assert!(!overlap(&first.all, &second.all));
     // All of 10/8 is routed, as in many offices.
@@ -28,14 +33,21 @@ fn what_the_host_uses_is_stepped_over() {
 
 #[test]
 fn no_free_subnet_is_an_error_that_names_the_users() {
-    let error = choose_subnets(&name("tulle"), &taken(&["10.0.0.0/8", "172.16.0.0/12"])).unwrap_err().to_string();
-    assert!(error.contains("172.16.0.0/12 (interface eth0)") && error.contains("--subnet"), "{error}");
+    let error = choose_subnets(&name("tulle"), &taken(&["10.0.0.0/8", "172.16.0.0/12"]))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("172.16.0.0/12 (interface eth0)") && error.contains("--subnet"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_subnet_asked_for_by_hand_must_be_free_and_a_16() {
     assert!(check_subnets("10.77.0.0/16".parse().unwrap(), &[]).is_ok());
-    let used = check_subnets("10.77.0.0/16".parse().unwrap(), &taken(&["10.77.3.0/24"])).unwrap_err().to_string();
+    let used = check_subnets("10.77.0.0/16".parse().unwrap(), &taken(&["10.77.3.0/24"]))
+        .unwrap_err()
+        .to_string();
     assert!(used.contains("10.77.3.0/24 (interface eth0)"), "{used}");
     assert!(check_subnets("10.77.0.0/24".parse().unwrap(), &[]).is_err());
     assert!(check_subnets("10.77.1.0/16".parse().unwrap(), &[]).is_err());
@@ -43,7 +55,9 @@ fn a_subnet_asked_for_by_hand_must_be_free_and_a_16() {
 
 #[test]
 fn subnets_lie_within_the_16_and_apart() {
-    let subnets = Subnets { all: "10.77.0.0/16".parse().unwrap() };
+    let subnets = Subnets {
+        all: "10.77.0.0/16".parse().unwrap(),
+    };
     let parts = [subnets.machines(), subnets.pods(), subnets.services()];
     for (i, part) in parts.iter().enumerate() {
         assert!(subnets.all.contains(part));
@@ -61,7 +75,10 @@ fn routes_are_read_and_the_default_route_left_out() {
     let json = br#"[{"dst":"default","gateway":"192.0.2.1","dev":"eth0"},{"dst":"192.0.2.0/24","dev":"eth0"},
         {"type":"local","dst":"127.0.0.1","dev":"lo","table":"local"}]"#;
     let routes = parse_routes(json).unwrap();
-    assert_eq!(routes[0], ("192.0.2.0/24".parse().unwrap(), "interface eth0".to_owned()));
+    assert_eq!(
+        routes[0],
+        ("192.0.2.0/24".parse().unwrap(), "interface eth0".to_owned())
+    );
     assert_eq!(routes[1].0.prefix_len(), 32);
     assert_eq!(routes.len(), 2);
 }
