@@ -134,9 +134,6 @@ impl Connections {
         })
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.table.borrow().len()
-    }
 
     /// Ends the connections of a pod, or all.
     pub(crate) fn stop(&self, pod: Option<PodSerial>, reason: StopReason) {

@@ -22,7 +22,6 @@ use crate::error::Error;
 use crate::limits::WORKER_COMMANDS;
 use crate::options::Options;
 use crate::pods::Pods;
-use crate::state::State;
 use crate::worker::{self, Command, Shared};
 use crate::{sealed, zds};
 

@@ -5,12 +5,12 @@ use std::task::{Poll, Waker};
 
 /// Empty until [`Once::tell`].
 #[derive(Debug)]
-pub(crate) struct Once<T> {
+pub(crate) struct Once<T: Copy> {
     value: Cell<Option<T>>,
     waiting: RefCell<Option<Waker>>,
 }
 
-impl<T> Default for Once<T> {
+impl<T: Copy> Default for Once<T> {
     fn default() -> Self {
         Self {
             value: Cell::new(None),
