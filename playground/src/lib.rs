@@ -33,6 +33,7 @@ mod prerequisites;
 mod process;
 mod programs;
 mod progress;
+mod start;
 mod state;
 mod teardown;
 mod wiring;

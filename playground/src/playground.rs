@@ -4,20 +4,20 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use ipnet::Ipv4Net;
 
-use crate::cluster::{self, Cluster};
+use crate::cluster;
 use crate::component::Components;
 use crate::image::{self, Image};
 use crate::machine::Machine;
 use crate::network::Subnets;
 use crate::process::run;
+use crate::start::{Start, join};
 use crate::state::{self, State};
-use crate::{Name, Programs, Progress, interrupt, limits, preflight, teardown, wiring};
+use crate::{Name, Programs, Progress, limits, preflight, teardown};
 
 /// What a playground shall be like.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ pub struct Playground {
 
 impl Playground {
     /// Starts a playground, or finds the one that runs already. One that is half there is taken down first. When this fails, or
-    /// is interrupted ([`interrupt::watch`]), nothing of it stays but its logs.
+    /// is interrupted ([`crate::interrupt::watch`]), nothing of it stays but its logs.
     pub fn up(options: &Options, progress: &mut Progress) -> Result<Self> {
         let name = options.check()?;
         preflight::host()?;
@@ -349,7 +349,7 @@ impl Drop for Playground {
 }
 
 /// A `drop` has nobody to return an error to.
-fn report(result: Result<()>) {
+pub(crate) fn report(result: Result<()>) {
     if let Err(error) = result {
         Progress::stderr().say(&format!(
             "the playground could not be taken down: {error:#}"
@@ -383,155 +383,4 @@ fn health(name: &Name, dir: &Path) -> Result<Health> {
             Err(error) => Health::Broken(format!("the API server does not answer: {error:#}")),
         },
     )
-}
-
-/// A start under way; dropped before it is done, it takes down what it made.
-struct Start {
-    name: Name,
-    dir: PathBuf,
-    components: Components,
-    done: bool,
-}
-
-impl Drop for Start {
-    fn drop(&mut self) {
-        if !self.done {
-            self.keep_logs();
-            report(teardown::take_down(&self.name, &self.dir));
-            self.components.reap();
-        }
-    }
-}
-
-impl Start {
-    fn run(
-        &self,
-        options: &Options,
-        programs: &Programs,
-        progress: &mut Progress,
-    ) -> Result<State> {
-        fs::create_dir_all(self.dir.join("log"))
-            .with_context(|| format!("creating {}", self.dir.display()))?;
-        preflight::free_disk(&self.dir, limits::FREE_DISK)?;
-        let snapshotter = preflight::snapshotter(&self.dir)?;
-        let subnets = progress.step("choose subnets, make bridge and links", |_| {
-            let subnets = wiring::claim_subnets(&self.name, options.nodes, options.subnet)?;
-            wiring::join_machines(&self.name, options.nodes, &subnets)?;
-            Ok(subnets)
-        })?;
-        let cluster = Cluster {
-            name: &self.name,
-            nodes: options.nodes,
-            subnets,
-            dir: &self.dir,
-            programs,
-            snapshotter,
-            components: &self.components,
-            api_ready: AtomicBool::new(false),
-        };
-        let mut state = State {
-            boot: state::boot(),
-            nodes: options.nodes,
-            subnets,
-            programs: programs.directory().to_owned(),
-            machines: Vec::new(),
-            processes: Vec::new(),
-            complete: false,
-        };
-        state.write(&self.dir)?;
-        state.machines = self.bring_up(&cluster, options, progress)?;
-        state.processes = self.components.ids();
-        state.complete = true;
-        interrupt::check()?;
-        state.write(&self.dir)?;
-        Ok(state)
-    }
-
-    /// Server and nodes at the same time; the first error counts, and makes the others give up.
-    fn bring_up(
-        &self,
-        cluster: &Cluster<'_>,
-        options: &Options,
-        progress: &mut Progress,
-    ) -> Result<Vec<Machine>> {
-        progress.step("make certificates", |_| cluster.write_credentials())?;
-        let machines = thread::scope(|scope| {
-            let watched = |part: &mut dyn FnMut() -> Result<Machine>| {
-                let result = part();
-                if result.is_err() {
-                    cluster.components.give_up();
-                }
-                result
-            };
-            let nodes: Vec<_> = (1..=options.nodes)
-                .map(|node| scope.spawn(move || watched(&mut || cluster.start_node(node))))
-                .collect();
-            let what = "start etcd, API server, controllers, scheduler, DNS";
-            let server = progress.step(what, |_| watched(&mut || cluster.start_server()));
-            let what = format!(
-                "start {} nodes: containerd, kubelet, kube-proxy",
-                options.nodes
-            );
-            let nodes = progress.step(&what, |_| collect(nodes.into_iter().map(join).collect()));
-            first_cause(server, nodes)
-        })?;
-        progress.step("wait for Ready nodes, DNS and Services", |_| {
-            thread::scope(|scope| {
-                let definitions = scope.spawn(|| match options.gateway_api {
-                    true => cluster.apply(
-                        "the Gateway API's definitions",
-                        &cluster.programs.gateway_api(),
-                    ),
-                    false => Ok(()),
-                });
-                let ready = cluster.apply_dns().and_then(|()| cluster.wait_ready());
-                ready.and(join(definitions))
-            })
-        })?;
-        Ok(machines)
-    }
-
-    /// The logs of a failed start go beside the playgrounds, where the next failure replaces them.
-    fn keep_logs(&self) {
-        let kept = self.dir.with_extension("failed-logs");
-        let _ = fs::remove_dir_all(&kept);
-        if fs::rename(self.dir.join("log"), &kept).is_ok() && !interrupt::interrupted() {
-            Progress::stderr().say(&format!(
-                "the logs of the failed start are kept in {}",
-                kept.display()
-            ));
-        }
-    }
-}
-
-/// Parts that gave up because of another say so; the other's error is the one to show.
-fn first_cause(server: Result<Machine>, nodes: Result<Vec<Machine>>) -> Result<Vec<Machine>> {
-    match (server, nodes) {
-        (Ok(server), Ok(nodes)) => Ok(std::iter::once(server).chain(nodes).collect()),
-        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
-        (Err(server), Err(node)) => Err(if gave_up(&server) { node } else { server }),
-    }
-}
-
-fn gave_up(error: &anyhow::Error) -> bool {
-    error.is::<crate::component::GaveUp>()
-}
-
-fn collect(results: Vec<Result<Machine>>) -> Result<Vec<Machine>> {
-    let mut machines = Vec::new();
-    let mut errors = Vec::new();
-    for result in results {
-        match result {
-            Ok(machine) => machines.push(machine),
-            Err(error) => errors.push(error),
-        }
-    }
-    errors.sort_by_key(gave_up);
-    errors.into_iter().next().map_or(Ok(machines), Err)
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
