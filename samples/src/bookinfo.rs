@@ -19,6 +19,3 @@ fn product_id(path: &str, collection: &str) -> Option<Result<u64, ()>> {
         .strip_prefix('/')?;
     Some(id.parse().map_err(|_| ()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -86,7 +86,10 @@ pub(crate) fn why_not_ready(pod: &Pod) -> Option<String> {
     }
     if matches!(status.phase.as_deref(), Some("Failed")) {
         let reason = status.reason.or(status.message);
-        return Some(format!("failed: {}", reason.unwrap_or_else(|| "no reason given".to_owned())));
+        return Some(format!(
+            "failed: {}",
+            reason.unwrap_or_else(|| "no reason given".to_owned())
+        ));
     }
     let containers = status.container_statuses.unwrap_or_default();
     let waiting = containers.iter().find_map(container_trouble);
@@ -98,10 +101,16 @@ pub(crate) fn why_not_ready(pod: &Pod) -> Option<String> {
 
 /// What keeps a container from running, and how it ended last.
 fn container_trouble(container: &ContainerStatus) -> Option<String> {
-    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
     let ended = last.map(|end| {
         let reason = end.reason.as_deref().unwrap_or("ended");
-        format!(" (last run: {reason}, exit code {}, {} restarts)", end.exit_code, container.restart_count)
+        format!(
+            " (last run: {reason}, exit code {}, {} restarts)",
+            end.exit_code, container.restart_count
+        )
     });
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref().unwrap_or("waiting");
@@ -109,7 +118,11 @@ fn container_trouble(container: &ContainerStatus) -> Option<String> {
         Some(message) if !message.is_empty() => format!(": {message}"),
         _ => String::new(),
     };
-    Some(format!("{}: {reason}{message}{}", container.name, ended.unwrap_or_default()))
+    Some(format!(
+        "{}: {reason}{message}{}",
+        container.name,
+        ended.unwrap_or_default()
+    ))
 }
 
 #[cfg(test)]

@@ -50,24 +50,46 @@ pub async fn install(
 ) -> Result<Installed, Error> {
     let begin = Instant::now();
     let rendered = objects(values)?;
-    let run = Run { client, objects: Objects::new(client.clone(), FIELD_MANAGER), progress };
-    run.step("cluster and rights checked", preflight(client)).await?;
+    let run = Run {
+        client,
+        objects: Objects::new(client.clone(), FIELD_MANAGER),
+        progress,
+    };
+    run.step("cluster and rights checked", preflight(client))
+        .await?;
     let mut applied = 0;
     run.namespace(&rendered).await?;
     let definitions = run.definitions(&rendered).await?;
     applied += 1 + definitions;
-    applied += run.phase("accounts, rights and configuration applied", &rendered, Phase::Foundations).await?;
-    applied += run.phase("control plane and node agents applied", &rendered, Phase::Agents).await?;
+    applied += run
+        .phase(
+            "accounts, rights and configuration applied",
+            &rendered,
+            Phase::Foundations,
+        )
+        .await?;
+    applied += run
+        .phase(
+            "control plane and node agents applied",
+            &rendered,
+            Phase::Agents,
+        )
+        .await?;
     let end = options.wait.map(|wait| (begin + wait, wait));
     if let Some(end) = end {
         let step = run.wait_for_roots(end);
         run.step("root certificates published", step).await?;
     }
-    applied += run.phase("node proxies applied", &rendered, Phase::Proxies).await?;
+    applied += run
+        .phase("node proxies applied", &rendered, Phase::Proxies)
+        .await?;
     if let Some(end) = end {
         run.step("all parts ready", run.wait_for_all(end)).await?;
     }
-    Ok(Installed { applied, took: begin.elapsed() })
+    Ok(Installed {
+        applied,
+        took: begin.elapsed(),
+    })
 }
 
 struct Run<'a> {
@@ -86,13 +108,19 @@ impl Run<'_> {
         self.progress.event(Event::Step(name.to_owned()));
         let begin = Instant::now();
         let result = work.await?;
-        self.progress.event(Event::Done { step: name.to_owned(), took: begin.elapsed() });
+        self.progress.event(Event::Done {
+            step: name.to_owned(),
+            took: begin.elapsed(),
+        });
         Ok(result)
     }
 
     async fn phase(&self, name: &str, all: &[Rendered], phase: Phase) -> Result<usize, Error> {
-        let chosen: Vec<&Value> =
-            all.iter().filter(|r| r.phase == phase).map(|r| &r.object).collect();
+        let chosen: Vec<&Value> = all
+            .iter()
+            .filter(|r| r.phase == phase)
+            .map(|r| &r.object)
+            .collect();
         self.step(name, self.apply(&chosen)).await?;
         Ok(chosen.len())
     }
@@ -131,7 +159,10 @@ impl Run<'_> {
             let patch = json!({ "metadata": { "annotations": { ANNOTATION_UNENROLL: null } } });
             tulle_cluster::merge_patch(&api, SYSTEM_NAMESPACE, &patch).await?;
         }
-        for rendered in all.iter().filter(|rendered| rendered.phase == Phase::Namespace) {
+        for rendered in all
+            .iter()
+            .filter(|rendered| rendered.phase == Phase::Namespace)
+        {
             let mut object = rendered.object.clone();
             if ours {
                 object["metadata"]["annotations"] = json!({ ANNOTATION_CREATED: "true" });
@@ -145,11 +176,21 @@ impl Run<'_> {
     async fn definitions(&self, all: &[Rendered]) -> Result<usize, Error> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let mut chosen = Vec::new();
-        for rendered in all.iter().filter(|rendered| rendered.phase == Phase::Definitions) {
-            let name = rendered.object["metadata"]["name"].as_str().unwrap_or_default();
+        for rendered in all
+            .iter()
+            .filter(|rendered| rendered.phase == Phase::Definitions)
+        {
+            let name = rendered.object["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default();
             match tulle_cluster::get(&api, name).await? {
-                Some(found) if found.labels().get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) => {
-                    let note = format!("CustomResourceDefinition {name} is another installation's and stays as it is");
+                Some(found)
+                    if found.labels().get(LABEL_MANAGED_BY).map(String::as_str)
+                        != Some(MANAGED_BY) =>
+                {
+                    let note = format!(
+                        "CustomResourceDefinition {name} is another installation's and stays as it is"
+                    );
                     self.progress.event(Event::Note(note));
                 }
                 _ => chosen.push(&rendered.object),
@@ -225,14 +266,20 @@ async fn established(api: &Api<CustomResourceDefinition>, name: &str) -> Result<
     let what = format!("CustomResourceDefinition {name} being served");
     tulle_cluster::wait_until(&what, CRD_DEADLINE, || async {
         let found = tulle_cluster::get(api, name).await?;
-        let conditions =
-            found.and_then(|found| found.status).and_then(|status| status.conditions);
+        let conditions = found
+            .and_then(|found| found.status)
+            .and_then(|status| status.conditions);
         let conditions = conditions.unwrap_or_default();
-        let done = conditions.iter().any(|c| c.type_ == "Established" && c.status == "True");
+        let done = conditions
+            .iter()
+            .any(|c| c.type_ == "Established" && c.status == "True");
         if done {
             return Ok(tulle_cluster::Progress::Done(()));
         }
-        let seen = conditions.into_iter().find(|c| c.status == "False").and_then(|c| c.message);
+        let seen = conditions
+            .into_iter()
+            .find(|c| c.status == "False")
+            .and_then(|c| c.message);
         let seen = seen.unwrap_or_else(|| "not established yet".to_owned());
         Ok(tulle_cluster::Progress::Waiting(seen))
     })

@@ -48,7 +48,12 @@ impl Rendered {
 
 /// "Kind namespace/name" of an object, or "Kind name".
 pub(crate) fn title(object: &Value) -> String {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let (kind, name) = (text("/kind"), text("/metadata/name"));
     match text("/metadata/namespace") {
         "" => format!("{kind} {name}"),
@@ -61,7 +66,7 @@ pub fn objects(values: &Values) -> Result<Vec<Rendered>, SetError> {
     values.check()?;
     let mut all = Objects(Vec::new());
     all.add(Phase::Namespace, &metadata::namespace())?;
-    for definition in definitions() {
+    for definition in tulle_api::crds() {
         all.add(Phase::Definitions, &metadata::adopt(definition))?;
     }
     for account in access::service_accounts(values) {
@@ -88,7 +93,10 @@ pub fn objects(values: &Values) -> Result<Vec<Rendered>, SetError> {
 
 /// All objects for `values`, in order.
 pub fn render(values: &Values) -> Result<Vec<Value>, SetError> {
-    Ok(objects(values)?.into_iter().map(|rendered| rendered.object).collect())
+    Ok(objects(values)?
+        .into_iter()
+        .map(|rendered| rendered.object)
+        .collect())
 }
 
 /// The objects as one YAML stream.
@@ -122,7 +130,3 @@ impl Objects {
 
 /// Everything but the namespace itself lies in the one system namespace.
 const NAMESPACE: &str = SYSTEM_NAMESPACE;
-
-fn definitions() -> Vec<tulle_api::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
-    Vec::new()
-}

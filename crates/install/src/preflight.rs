@@ -25,10 +25,17 @@ async fn version(client: &Client) -> Result<(), Error> {
         .await
         .map_err(|error| tulle_cluster::Error::from_kube("read the server's version", error))?;
     // Some providers write "29+".
-    let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+    let digits: String = version
+        .minor
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
     let minor: u32 = digits.parse().unwrap_or(0);
     if version.major == "1" && minor < MINIMUM_MINOR {
-        return Err(Error::TooOld { found: version.git_version, minimum: MINIMUM_MINOR });
+        return Err(Error::TooOld {
+            found: version.git_version,
+            minimum: MINIMUM_MINOR,
+        });
     }
     Ok(())
 }
@@ -40,9 +47,19 @@ const APPLY: &[&str] = &["get", "create", "patch"];
 
 const INSTALL: &[Wanted] = &[
     ("", "namespaces", false, APPLY),
-    ("apiextensions.k8s.io", "customresourcedefinitions", false, APPLY),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        false,
+        APPLY,
+    ),
     ("rbac.authorization.k8s.io", "clusterroles", false, APPLY),
-    ("rbac.authorization.k8s.io", "clusterrolebindings", false, APPLY),
+    (
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+        false,
+        APPLY,
+    ),
     ("rbac.authorization.k8s.io", "roles", true, APPLY),
     ("rbac.authorization.k8s.io", "rolebindings", true, APPLY),
     ("", "serviceaccounts", true, APPLY),
@@ -61,7 +78,12 @@ pub(crate) const UNINSTALL: &[Wanted] = &[
     ("", "pods", false, &["list"]),
     ("", "configmaps", false, &["list", "delete"]),
     ("rbac.authorization.k8s.io", "clusterroles", false, REMOVE),
-    ("rbac.authorization.k8s.io", "clusterrolebindings", false, REMOVE),
+    (
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+        false,
+        REMOVE,
+    ),
     ("rbac.authorization.k8s.io", "roles", true, REMOVE),
     ("rbac.authorization.k8s.io", "rolebindings", true, REMOVE),
     ("", "serviceaccounts", true, REMOVE),
@@ -98,7 +120,11 @@ pub(crate) async fn rights(
         })
         .collect();
     let rights = missing_rights(client, &wanted).await?;
-    if rights.is_empty() { Ok(()) } else { Err(Error::Rights(Missing { doing, rights })) }
+    if rights.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Rights(Missing { doing, rights }))
+    }
 }
 
 /// Refuses to touch a mesh that somebody else installed.

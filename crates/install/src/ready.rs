@@ -24,8 +24,11 @@ pub enum Component {
 
 impl Component {
     /// All, in the order of installation.
-    pub const ALL: [Component; 3] =
-        [Component::ControlPlane, Component::NodeAgent, Component::Ztunnel];
+    pub const ALL: [Component; 3] = [
+        Component::ControlPlane,
+        Component::NodeAgent,
+        Component::Ztunnel,
+    ];
 
     /// Name of its workload in `istio-system`.
     pub fn name(self) -> &'static str {
@@ -64,8 +67,16 @@ impl Readiness {
     }
 
     fn of(ready: i32, desired: i32, settled: bool) -> Self {
-        let reason = if settled && ready >= desired { None } else { Some(String::new()) };
-        Readiness { ready, desired, reason }
+        let reason = if settled && ready >= desired {
+            None
+        } else {
+            Some(String::new())
+        };
+        Readiness {
+            ready,
+            desired,
+            reason,
+        }
     }
 }
 
@@ -85,14 +96,22 @@ pub(crate) async fn look(client: &Client, component: Component) -> Result<Option
     let readiness = match component {
         Component::ControlPlane => {
             let api: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-            tulle_cluster::get(&api, name).await?.as_ref().map(deployment_readiness)
+            tulle_cluster::get(&api, name)
+                .await?
+                .as_ref()
+                .map(deployment_readiness)
         }
         Component::NodeAgent | Component::Ztunnel => {
             let api: Api<DaemonSet> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-            tulle_cluster::get(&api, name).await?.as_ref().map(daemon_set_readiness)
+            tulle_cluster::get(&api, name)
+                .await?
+                .as_ref()
+                .map(daemon_set_readiness)
         }
     };
-    let Some(mut readiness) = readiness else { return Ok(None) };
+    let Some(mut readiness) = readiness else {
+        return Ok(None);
+    };
     if !readiness.is_ready() {
         readiness.reason = Some(explain(client, component).await?);
     }
@@ -100,7 +119,11 @@ pub(crate) async fn look(client: &Client, component: Component) -> Result<Option
 }
 
 fn deployment_readiness(deployment: &Deployment) -> Readiness {
-    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let desired = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
     let observed = status.observed_generation >= deployment.metadata.generation;
     let updated = status.updated_replicas.unwrap_or(0);
@@ -111,7 +134,9 @@ fn deployment_readiness(deployment: &Deployment) -> Readiness {
 }
 
 fn daemon_set_readiness(daemon_set: &DaemonSet) -> Readiness {
-    let Some(status) = &daemon_set.status else { return Readiness::of(0, 0, false) };
+    let Some(status) = &daemon_set.status else {
+        return Readiness::of(0, 0, false);
+    };
     let observed = status.observed_generation >= daemon_set.metadata.generation;
     let desired = status.desired_number_scheduled;
     let updated = status.updated_number_scheduled.unwrap_or(0);
@@ -126,7 +151,9 @@ async fn explain(client: &Client, component: Component) -> Result<String> {
     let pods = tulle_cluster::list(&api, Some(component.selector())).await?;
     let mut reasons = Vec::new();
     for pod in &pods {
-        let Some(why) = why_not_ready(pod) else { continue };
+        let Some(why) = why_not_ready(pod) else {
+            continue;
+        };
         if reasons.len() == PODS_EXPLAINED {
             reasons.push("...".to_owned());
             break;

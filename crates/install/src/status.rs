@@ -77,7 +77,9 @@ pub async fn status(client: &Client) -> Result<Status> {
                 if let Some(reason) = &readiness.reason {
                     let name = component.name();
                     let (ready, desired) = (readiness.ready, readiness.desired);
-                    status.problems.push(format!("{name}: {ready}/{desired} ready: {reason}"));
+                    status
+                        .problems
+                        .push(format!("{name}: {ready}/{desired} ready: {reason}"));
                 }
                 status.components.push(ComponentStatus {
                     name: component.name().to_owned(),
@@ -86,7 +88,9 @@ pub async fn status(client: &Client) -> Result<Status> {
                     desired: readiness.desired,
                 });
             }
-            None => status.problems.push(format!("{} is not installed", component.name())),
+            None => status
+                .problems
+                .push(format!("{} is not installed", component.name())),
         }
     }
     status.nodes = nodes.iter().map(|node| node_status(node, &pods)).collect();
@@ -112,7 +116,9 @@ fn versions(pods: &[Pod], component: Component) -> BTreeMap<String, usize> {
     let mut versions = BTreeMap::new();
     for pod in pods.iter().filter(|pod| belongs(pod, component)) {
         let version = pod.labels().get(LABEL_APP_VERSION).cloned();
-        *versions.entry(version.unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
+        *versions
+            .entry(version.unwrap_or_else(|| "unknown".to_owned()))
+            .or_default() += 1;
     }
     versions
 }
@@ -122,19 +128,29 @@ fn node_of(pod: &Pod) -> Option<&str> {
 }
 
 fn redirection(pod: &Pod) -> Option<&str> {
-    pod.annotations().get(ANNOTATION_REDIRECTION).map(String::as_str)
+    pod.annotations()
+        .get(ANNOTATION_REDIRECTION)
+        .map(String::as_str)
 }
 
 fn node_status(node: &Node, pods: &[Pod]) -> NodeStatus {
     let name = node.name_any();
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.clone());
-    let here = || pods.iter().filter(|pod| node_of(pod) == Some(name.as_str()));
-    let runs = |component| {
-        here().any(|pod| belongs(pod, component) && why_not_ready(pod).is_none())
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone());
+    let here = || {
+        pods.iter()
+            .filter(|pod| node_of(pod) == Some(name.as_str()))
     };
+    let runs =
+        |component| here().any(|pod| belongs(pod, component) && why_not_ready(pod).is_none());
     let count = |value| here().filter(|pod| redirection(pod) == Some(value)).count();
     NodeStatus {
-        ready: conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        ready: conditions
+            .unwrap_or_default()
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True"),
         agent: runs(Component::NodeAgent),
         ztunnel: runs(Component::Ztunnel),
         enrolled: count(REDIRECTION_ENABLED),
@@ -146,7 +162,10 @@ fn node_status(node: &Node, pods: &[Pod]) -> NodeStatus {
 /// Pods that say they are in the mesh where nothing serves it.
 fn pod_problems(nodes: &[NodeStatus], pods: &[Pod]) -> Vec<String> {
     let mut problems = Vec::new();
-    for node in nodes.iter().filter(|node| !node.ztunnel && node.enrolled + node.pending > 0) {
+    for node in nodes
+        .iter()
+        .filter(|node| !node.ztunnel && node.enrolled + node.pending > 0)
+    {
         let count = node.enrolled + node.pending;
         let name = &node.name;
         problems.push(format!(
@@ -159,8 +178,16 @@ fn pod_problems(nodes: &[NodeStatus], pods: &[Pod]) -> Vec<String> {
         .map(|pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()))
         .collect();
     if !pending.is_empty() {
-        let named = pending.iter().take(PODS_NAMED).cloned().collect::<Vec<_>>().join(", ");
-        problems.push(format!("{} pods wait for their node proxy, e.g. {named}", pending.len()));
+        let named = pending
+            .iter()
+            .take(PODS_NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        problems.push(format!(
+            "{} pods wait for their node proxy, e.g. {named}",
+            pending.len()
+        ));
     }
     problems
 }

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
-use tulle_api::contract::{
-    ANNOTATION_REDIRECTION, CONFIGMAP_ROOT, SECRET_CA, SYSTEM_NAMESPACE,
-};
+use tulle_api::contract::{ANNOTATION_REDIRECTION, CONFIGMAP_ROOT, SECRET_CA, SYSTEM_NAMESPACE};
 use tulle_api::k8s_openapi;
 use tulle_cluster::kube::ResourceExt;
 use tulle_cluster::kube::api::ListParams;
@@ -56,20 +54,33 @@ pub async fn uninstall(
     progress: &dyn Progress,
 ) -> Result<Uninstalled, Error> {
     let objects = Objects::new(client.clone(), FIELD_MANAGER);
-    let run = Run { client, objects, options, progress };
+    let run = Run {
+        client,
+        objects,
+        options,
+        progress,
+    };
     run.step("cluster and rights checked", async {
         rights(client, "remove the mesh", UNINSTALL).await?;
         foreign(client).await
     })
     .await?;
     let mut report = Uninstalled::default();
-    report.unenrolled = run.step("pods taken out of the mesh", run.unenrol()).await?;
+    report.unenrolled = run
+        .step("pods taken out of the mesh", run.unenrol())
+        .await?;
     // The agents clean their nodes when they see that their DaemonSet is gone; they still need their rights for that.
-    for component in [Component::NodeAgent, Component::Ztunnel, Component::ControlPlane] {
+    for component in [
+        Component::NodeAgent,
+        Component::Ztunnel,
+        Component::ControlPlane,
+    ] {
         let name = format!("{} removed", component.name());
         report.deleted += run.step(&name, run.remove_component(component)).await?;
     }
-    report.deleted += run.step("rights and configuration removed", run.remove_rest()).await?;
+    report.deleted += run
+        .step("rights and configuration removed", run.remove_rest())
+        .await?;
     if options.delete_crds {
         let name = "resource definitions and all their objects removed";
         report.deleted += run.step(name, run.remove_definitions()).await?;
@@ -106,7 +117,10 @@ impl Run<'_> {
         self.progress.event(Event::Step(name.to_owned()));
         let begin = Instant::now();
         let result = work.await?;
-        self.progress.event(Event::Done { step: name.to_owned(), took: begin.elapsed() });
+        self.progress.event(Event::Done {
+            step: name.to_owned(),
+            took: begin.elapsed(),
+        });
         Ok(result)
     }
 
@@ -115,15 +129,23 @@ impl Run<'_> {
     async fn unenrol(&self) -> Result<usize, Error> {
         let before = self.enrolled().await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        if tulle_cluster::get(&namespaces, SYSTEM_NAMESPACE).await?.is_none() {
-            return if before.is_empty() { Ok(0) } else { self.give_up(&before).await };
+        if tulle_cluster::get(&namespaces, SYSTEM_NAMESPACE)
+            .await?
+            .is_none()
+        {
+            return if before.is_empty() {
+                Ok(0)
+            } else {
+                self.give_up(&before).await
+            };
         }
         // Also when no pod is enrolled now: none may be from here on.
         self.ask_to_leave(&namespaces, true).await?;
         match self.wait_until_left().await {
             Ok(()) => Ok(before.len()),
             Err(error) if self.options.force => {
-                self.progress.event(Event::Note(format!("going on by force: {error}")));
+                self.progress
+                    .event(Event::Note(format!("going on by force: {error}")));
                 Ok(before.len())
             }
             Err(error) => {
@@ -160,7 +182,8 @@ impl Run<'_> {
             }
             if left.len() != told {
                 told = left.len();
-                self.progress.event(Event::Waiting(format!("{told} pods are still enrolled")));
+                self.progress
+                    .event(Event::Waiting(format!("{told} pods are still enrolled")));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -188,17 +211,32 @@ impl Run<'_> {
         let why = match look(self.client, Component::NodeAgent).await? {
             None => "the node agents (DaemonSet istio-cni-node) do not exist".to_owned(),
             Some(readiness) if readiness.is_ready() => {
-                "the node agents run; see `kubectl logs -n istio-system -l k8s-app=istio-cni-node`".to_owned()
+                "the node agents run; see `kubectl logs -n istio-system -l k8s-app=istio-cni-node`"
+                    .to_owned()
             }
             Some(readiness) => format!("the node agents are {readiness}"),
         };
-        let examples = left.iter().take(PODS_NAMED).cloned().collect::<Vec<_>>().join(", ");
-        Ok(Error::StillEnrolled { count: left.len(), examples, why, after })
+        let examples = left
+            .iter()
+            .take(PODS_NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        Ok(Error::StillEnrolled {
+            count: left.len(),
+            examples,
+            why,
+            after,
+        })
     }
 
     /// Deletes the workload and waits until its pods have ended.
     async fn remove_component(&self, component: Component) -> Result<usize, Error> {
-        let kind = if component == Component::ControlPlane { "Deployment" } else { "DaemonSet" };
+        let kind = if component == Component::ControlPlane {
+            "Deployment"
+        } else {
+            "DaemonSet"
+        };
         let workload = json!({
             "apiVersion": "apps/v1",
             "kind": kind,
@@ -221,7 +259,8 @@ impl Run<'_> {
             Ok(()) => {}
             // A node that is away cannot confirm the end of its pods.
             Err(error @ tulle_cluster::Error::Deadline { .. }) if self.options.force => {
-                self.progress.event(Event::Note(format!("going on by force: {error}")));
+                self.progress
+                    .event(Event::Note(format!("going on by force: {error}")));
             }
             Err(error) => return Err(error.into()),
         }
@@ -240,7 +279,9 @@ impl Run<'_> {
             if !seen.insert(title(&rendered.object)) {
                 continue;
             }
-            let Some(found) = self.objects.get(&rendered.object).await? else { continue };
+            let Some(found) = self.objects.get(&rendered.object).await? else {
+                continue;
+            };
             if found.labels().get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
                 let note = format!("{} is not ours and stays", rendered.title());
                 self.progress.event(Event::Note(note));

@@ -94,7 +94,9 @@ impl Resources {
     fn requests(cpu: &str, memory: &str) -> Self {
         let requests = [("cpu", cpu), ("memory", memory)];
         Resources {
-            requests: requests.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            requests: requests
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             limits: BTreeMap::new(),
         }
     }
@@ -121,7 +123,10 @@ impl Default for Values {
 
 impl Default for PilotValues {
     fn default() -> Self {
-        PilotValues { resources: Resources::requests("50m", "64Mi"), env: BTreeMap::new() }
+        PilotValues {
+            resources: Resources::requests("50m", "64Mi"),
+            env: BTreeMap::new(),
+        }
     }
 }
 
@@ -165,7 +170,9 @@ pub enum SetError {
         part: String,
     },
     /// The result does not fit, e.g. an unknown name or a wrong type.
-    #[error("the values do not fit: {0}. `tulle manifest values` prints all names with their defaults")]
+    #[error(
+        "the values do not fit: {0}. `tulle manifest values` prints all names with their defaults"
+    )]
     Misfit(String),
     /// A value that Kubernetes would refuse or misunderstand.
     #[error("{path}: {value:?} will not do: {why}")]
@@ -199,13 +206,20 @@ impl Values {
 
     /// The trust domain in force.
     pub fn trust_domain(&self) -> &str {
-        self.mesh_config.get("trustDomain").and_then(Value::as_str).unwrap_or(TRUST_DOMAIN)
+        self.mesh_config
+            .get("trustDomain")
+            .and_then(Value::as_str)
+            .unwrap_or(TRUST_DOMAIN)
     }
 
     /// Refuses what Kubernetes would only refuse later, or worse, accept.
     pub fn check(&self) -> Result<(), SetError> {
         let unusable = |path, value: &str, why| {
-            Err(SetError::Unusable { path, value: value.to_owned(), why })
+            Err(SetError::Unusable {
+                path,
+                value: value.to_owned(),
+                why,
+            })
         };
         if self.image.is_empty() || self.image.contains(char::is_whitespace) {
             return unusable("image", &self.image, "an image reference is needed");
@@ -276,23 +290,36 @@ fn set(all: &mut Value, setting: &str) -> Result<(), SetError> {
         }
         place = match place {
             Value::Object(table) => table.entry(part).or_insert(Value::Null),
-            _ => return Err(SetError::NoParts { path: path.to_owned(), part: part.to_owned() }),
+            _ => {
+                return Err(SetError::NoParts {
+                    path: path.to_owned(),
+                    part: part.to_owned(),
+                });
+            }
         };
     }
     // Mesh configuration has values of all types; everything else that is not there yet is a text.
     let typed = path.starts_with("meshConfig.") || !place.is_null();
-    *place = if typed { read(text, place) } else { text.into() };
+    *place = if typed {
+        read(text, place)
+    } else {
+        text.into()
+    };
     Ok(())
 }
 
 /// Text stays text where the place holds text; else it is JSON if it is valid JSON.
 fn read(text: &str, place: &Value) -> Value {
-    let list = text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
+    let list = text
+        .strip_prefix('{')
+        .and_then(|inner| inner.strip_suffix('}'));
     match (place, list) {
         (Value::String(_), _) => text.into(),
-        (Value::Array(_), Some(list)) => {
-            list.split(',').filter(|item| !item.is_empty()).map(Value::from).collect()
-        }
+        (Value::Array(_), Some(list)) => list
+            .split(',')
+            .filter(|item| !item.is_empty())
+            .map(Value::from)
+            .collect(),
         _ => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
     }
 }

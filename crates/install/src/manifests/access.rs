@@ -79,8 +79,15 @@ fn control_plane_rules() -> Vec<PolicyRule> {
         // Who calls: tokens of node proxies.
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         // The root certificates in every namespace. Creating cannot be limited to a name.
-        rule("", &["configmaps"], &["create", "list", "watch"]),
-        named(rule("", &["configmaps"], &["get", "update", "patch"]), &[CONFIGMAP_ROOT]),
+        rule("", &["configmaps"], &["create"]),
+        named(
+            rule(
+                "",
+                &["configmaps"],
+                &["get", "list", "watch", "update", "patch"],
+            ),
+            &[CONFIGMAP_ROOT],
+        ),
     ]
 }
 
@@ -117,13 +124,21 @@ pub(super) fn control_plane_role() -> Role {
             // The CA: its own Secret, or a plugged-in one. Creating cannot be limited to a name.
             rule("", &["secrets"], &["create"]),
             named(
-                rule("", &["secrets"], &["get", "list", "watch", "update", "patch"]),
+                rule(
+                    "",
+                    &["secrets"],
+                    &["get", "list", "watch", "update", "patch"],
+                ),
                 &[SECRET_CA, SECRET_PLUGGED_CA],
             ),
             // Mesh configuration, changed at run time.
             named(rule("", &["configmaps"], READ), &[CONFIGMAP_MESH]),
             // One replica writes statuses.
-            rule("coordination.k8s.io", &["leases"], &["get", "create", "update", "patch"]),
+            rule(
+                "coordination.k8s.io",
+                &["leases"],
+                &["get", "create", "update", "patch"],
+            ),
         ]),
     }
 }
@@ -148,7 +163,10 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
 
 fn named(rule: PolicyRule, names: &[&str]) -> PolicyRule {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    PolicyRule { resource_names: Some(names), ..rule }
+    PolicyRule {
+        resource_names: Some(names),
+        ..rule
+    }
 }
 
 fn reference(kind: &str, name: &str) -> RoleRef {

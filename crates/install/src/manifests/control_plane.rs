@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tulle_api::contract::{
     CONFIGMAP_MESH, CONTROL_PLANE, CONTROL_PLANE_CONTAINER, MESH_KEY, PORT_CONTROL_PLANE_METRICS,
-    PORT_DEBUG, PORT_WEBHOOK, PORT_XDS, PORT_XDS_PLAIN, SECRET_PLUGGED_CA, SYSTEM_NAMESPACE,
+    PORT_DEBUG, PORT_WEBHOOK, PORT_XDS, PORT_XDS_PLAIN, SYSTEM_NAMESPACE,
 };
 use tulle_api::k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
@@ -16,10 +16,7 @@ use tulle_api::k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tulle_api::k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::metadata::{ISTIOD, table};
-use super::pod::{
-    Environment, container, empty_dir, mount, optional_secret, port, pull_secrets, read_only,
-    readiness,
-};
+use super::pod::{Environment, container, port, pull_secrets, readiness};
 use crate::values::{SetError, Values};
 
 /// The user and group that the control plane runs as; Istio's number.
@@ -36,8 +33,11 @@ pub(super) fn mesh_config(values: &Values) -> Result<ConfigMap, SetError> {
     Ok(ConfigMap {
         metadata: ISTIOD.metadata(CONFIGMAP_MESH),
         data: Some(
-            [(MESH_KEY.to_owned(), yaml), ("meshNetworks".to_owned(), "networks: {}\n".to_owned())]
-                .into(),
+            [
+                (MESH_KEY.to_owned(), yaml),
+                ("meshNetworks".to_owned(), "networks: {}\n".to_owned()),
+            ]
+            .into(),
         ),
         ..Default::default()
     })
@@ -60,7 +60,11 @@ pub(super) fn service() -> Service {
                 port("grpc-xds", PORT_XDS_PLAIN, PORT_XDS_PLAIN),
                 port("https-dns", PORT_XDS, PORT_XDS),
                 port("https-webhook", 443, PORT_WEBHOOK),
-                port("http-monitoring", PORT_CONTROL_PLANE_METRICS, PORT_CONTROL_PLANE_METRICS),
+                port(
+                    "http-monitoring",
+                    PORT_CONTROL_PLANE_METRICS,
+                    PORT_CONTROL_PLANE_METRICS,
+                ),
             ]),
             ..Default::default()
         }),
@@ -103,13 +107,17 @@ pub(super) fn deployment(values: &Values) -> Deployment {
 }
 
 fn pod(values: &Values) -> PodSpec {
-    let mut discovery =
-        container(CONTROL_PLANE_CONTAINER, "control-plane", values, &values.pilot.resources);
+    let mut discovery = container(
+        CONTROL_PLANE_CONTAINER,
+        "control-plane",
+        values,
+        &values.pilot.resources,
+    );
     discovery.env = Some(
         Environment::new(values)
             .text("REVISION", "default")
             .text("CLUSTER_ID", &values.cluster_id)
-            .text("DOMAIN", &values.cluster_domain)
+            .text("DNS_DOMAIN", &values.cluster_domain)
             // Who may ask for certificates of other identities: the node proxy, for pods of its own node.
             .text("CA_TRUSTED_NODE_ACCOUNTS", "istio-system/ztunnel")
             .field("POD_NAME", "metadata.name")
@@ -130,16 +138,16 @@ fn pod(values: &Values) -> PodSpec {
         run_as_non_root: Some(true),
         run_as_user: Some(USER),
         run_as_group: Some(USER),
-        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: None,
+        }),
         ..Default::default()
     });
-    discovery.volume_mounts =
-        Some(vec![read_only("cacerts", "/etc/cacerts"), mount("tmp", "/tmp")]);
     PodSpec {
         service_account_name: Some(CONTROL_PLANE.to_owned()),
         image_pull_secrets: pull_secrets(values),
         security_context: Some(PodSecurityContext {
-            fs_group: Some(USER),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
                 ..Default::default()
@@ -153,8 +161,6 @@ fn pod(values: &Values) -> PodSpec {
             ..Default::default()
         }]),
         containers: vec![discovery],
-        // The plugged-in CA, if there is one; without it the control plane makes its own.
-        volumes: Some(vec![optional_secret("cacerts", SECRET_PLUGGED_CA), empty_dir("tmp")]),
         ..Default::default()
     }
 }

@@ -75,7 +75,10 @@ impl Part {
 
     /// Metadata of an object in the system namespace.
     pub(super) fn metadata(&self, name: &str) -> ObjectMeta {
-        ObjectMeta { namespace: Some(super::NAMESPACE.to_owned()), ..self.cluster_metadata(name) }
+        ObjectMeta {
+            namespace: Some(super::NAMESPACE.to_owned()),
+            ..self.cluster_metadata(name)
+        }
     }
 
     /// Metadata of a cluster-wide object.
@@ -89,7 +92,10 @@ impl Part {
 }
 
 pub(super) fn table<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// `istio-system`. Its node parts need more than the stricter Pod Security levels permit.
@@ -97,7 +103,10 @@ pub(super) fn namespace() -> Namespace {
     Namespace {
         metadata: ObjectMeta {
             name: Some(SYSTEM_NAMESPACE.to_owned()),
-            labels: Some(table([("pod-security.kubernetes.io/enforce", "privileged")])),
+            labels: Some(table([(
+                "pod-security.kubernetes.io/enforce",
+                "privileged",
+            )])),
             ..Default::default()
         },
         ..Default::default()
@@ -107,6 +116,9 @@ pub(super) fn namespace() -> Namespace {
 /// A resource definition with the label that says who installed it.
 pub(super) fn adopt(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let labels = definition.metadata.labels.get_or_insert_default();
-    labels.extend(table([(LABEL_MANAGED_BY, MANAGED_BY), ("app.kubernetes.io/part-of", "istio")]));
+    labels.extend(table([
+        (LABEL_MANAGED_BY, MANAGED_BY),
+        ("app.kubernetes.io/part-of", "istio"),
+    ]));
     definition
 }

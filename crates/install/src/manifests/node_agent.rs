@@ -67,7 +67,6 @@ fn pod(values: &Values) -> PodSpec {
     agent.env = Some(
         Environment::new(values)
             .text("EXCLUDE_NAMESPACES", &cni.exclude_namespaces.join(","))
-            .text("CNI_NETNS_DIR", &cni.cni_netns_dir)
             .text("AMBIENT_IPV6", if cni.ipv6 { "true" } else { "false" })
             .text("AMBIENT_DNS_CAPTURE", "false")
             .field("NODE_NAME", "spec.nodeName")
@@ -110,8 +109,16 @@ fn pod(values: &Values) -> PodSpec {
             host_path("cni-bin-dir", &cni.cni_bin_dir, "DirectoryOrCreate"),
             host_path("cni-net-dir", &cni.cni_conf_dir, "DirectoryOrCreate"),
             host_path("cni-host-procfs", "/proc", "Directory"),
-            host_path("cni-socket-dir", PLUGIN_SOCKET_DIRECTORY, "DirectoryOrCreate"),
-            host_path("cni-ztunnel-sock-dir", ZDS_SOCKET_DIRECTORY, "DirectoryOrCreate"),
+            host_path(
+                "cni-socket-dir",
+                PLUGIN_SOCKET_DIRECTORY,
+                "DirectoryOrCreate",
+            ),
+            host_path(
+                "cni-ztunnel-sock-dir",
+                ZDS_SOCKET_DIRECTORY,
+                "DirectoryOrCreate",
+            ),
             host_path("cni-netns-dir", &cni.cni_netns_dir, "DirectoryOrCreate"),
         ]),
         ..Default::default()
@@ -129,7 +136,9 @@ pub(super) fn resource_quota() -> ResourceQuota {
         metadata: CNI.metadata("tulle-node-critical"),
         spec: Some(ResourceQuotaSpec {
             hard: Some([("pods".to_owned(), Quantity("10000".to_owned()))].into()),
-            scope_selector: Some(ScopeSelector { match_expressions: Some(vec![critical]) }),
+            scope_selector: Some(ScopeSelector {
+                match_expressions: Some(vec![critical]),
+            }),
             ..Default::default()
         }),
         ..Default::default()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tulle_api::k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     HTTPGetAction, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector, Probe,
-    ProjectedVolumeSource, ResourceFieldSelector, ResourceRequirements, SecretVolumeSource,
+    ProjectedVolumeSource, ResourceFieldSelector, ResourceRequirements,
     ServiceAccountTokenProjection, Toleration, Volume, VolumeMount, VolumeProjection,
 };
 use tulle_api::k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -17,7 +17,12 @@ use crate::values::{Resources, Values};
 const PROGRAM: &str = "/usr/local/bin/tulle";
 
 /// A container that runs one part of the one program.
-pub(super) fn container(name: &str, part: &str, values: &Values, resources: &Resources) -> Container {
+pub(super) fn container(
+    name: &str,
+    part: &str,
+    values: &Values,
+    resources: &Resources,
+) -> Container {
     Container {
         name: name.to_owned(),
         image: Some(values.image.clone()),
@@ -31,7 +36,9 @@ pub(super) fn container(name: &str, part: &str, values: &Values, resources: &Res
 
 fn requirements(resources: &Resources) -> ResourceRequirements {
     let quantities = |table: &BTreeMap<String, String>| {
-        let quantities = table.iter().map(|(name, value)| (name.clone(), Quantity(value.clone())));
+        let quantities = table
+            .iter()
+            .map(|(name, value)| (name.clone(), Quantity(value.clone())));
         Some(quantities.collect::<BTreeMap<_, _>>()).filter(|table| !table.is_empty())
     };
     ResourceRequirements {
@@ -47,7 +54,9 @@ pub(super) fn some_text(text: &str) -> Option<String> {
 
 pub(super) fn pull_secrets(values: &Values) -> Option<Vec<LocalObjectReference>> {
     let secrets = values.image_pull_secrets.iter();
-    let secrets: Vec<_> = secrets.map(|name| LocalObjectReference { name: name.clone() }).collect();
+    let secrets: Vec<_> = secrets
+        .map(|name| LocalObjectReference { name: name.clone() })
+        .collect();
     Some(secrets).filter(|secrets| !secrets.is_empty())
 }
 
@@ -75,8 +84,14 @@ impl Environment {
 
     /// A field of the pod, e.g. `spec.nodeName`.
     pub(super) fn field(mut self, name: &str, path: &str) -> Self {
-        let field = ObjectFieldSelector { field_path: path.to_owned(), ..Default::default() };
-        let source = EnvVarSource { field_ref: Some(field), ..Default::default() };
+        let field = ObjectFieldSelector {
+            field_path: path.to_owned(),
+            ..Default::default()
+        };
+        let source = EnvVarSource {
+            field_ref: Some(field),
+            ..Default::default()
+        };
         self.0.push(EnvVar {
             name: name.to_owned(),
             value_from: Some(source),
@@ -92,7 +107,10 @@ impl Environment {
             divisor: Some(Quantity("1".to_owned())),
             ..Default::default()
         };
-        let source = EnvVarSource { resource_field_ref: Some(field), ..Default::default() };
+        let source = EnvVarSource {
+            resource_field_ref: Some(field),
+            ..Default::default()
+        };
         self.0.push(EnvVar {
             name: name.to_owned(),
             value_from: Some(source),
@@ -102,7 +120,8 @@ impl Environment {
     }
 
     pub(super) fn with(mut self, users: &BTreeMap<String, String>) -> Vec<EnvVar> {
-        self.0.retain(|variable| !users.contains_key(&variable.name));
+        self.0
+            .retain(|variable| !users.contains_key(&variable.name));
         let users = users.iter().map(|(name, value)| EnvVar {
             name: name.clone(),
             value: Some(value.clone()),
@@ -137,11 +156,18 @@ pub(super) fn port(name: &str, port: u16) -> ContainerPort {
 }
 
 pub(super) fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), ..Default::default() }
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..Default::default()
+    }
 }
 
 pub(super) fn read_only(name: &str, path: &str) -> VolumeMount {
-    VolumeMount { read_only: Some(true), ..mount(name, path) }
+    VolumeMount {
+        read_only: Some(true),
+        ..mount(name, path)
+    }
 }
 
 /// A directory of the node.
@@ -167,19 +193,6 @@ pub(super) fn config_map(name: &str, config_map: &str) -> Volume {
     }
 }
 
-/// A Secret that need not exist.
-pub(super) fn optional_secret(name: &str, secret: &str) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.to_owned()),
-            optional: Some(true),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
 pub(super) fn empty_dir(name: &str) -> Volume {
     Volume {
         name: name.to_owned(),
@@ -197,8 +210,10 @@ pub(super) fn token(name: &str, path: &str, audience: &str) -> Volume {
         expiration_seconds: Some(LIFETIME_SECONDS),
         path: path.to_owned(),
     };
-    let source =
-        VolumeProjection { service_account_token: Some(projection), ..Default::default() };
+    let source = VolumeProjection {
+        service_account_token: Some(projection),
+        ..Default::default()
+    };
     Volume {
         name: name.to_owned(),
         projected: Some(ProjectedVolumeSource {

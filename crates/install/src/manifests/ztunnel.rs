@@ -92,7 +92,11 @@ fn pod(values: &Values) -> PodSpec {
         capabilities: Some(Capabilities {
             drop: Some(vec!["ALL".to_owned()]),
             // Marks and transparent sockets; entering pods' network namespaces; transparent binds.
-            add: Some(["NET_ADMIN", "SYS_ADMIN", "NET_RAW"].map(str::to_owned).into()),
+            add: Some(
+                ["NET_ADMIN", "SYS_ADMIN", "NET_RAW"]
+                    .map(str::to_owned)
+                    .into(),
+            ),
         }),
         ..Default::default()
     });
@@ -115,7 +119,11 @@ fn pod(values: &Values) -> PodSpec {
         volumes: Some(vec![
             token("istio-token", "istio-token", TOKEN_AUDIENCE),
             config_map("istiod-ca-cert", CONFIGMAP_ROOT),
-            host_path("cni-ztunnel-sock-dir", ZDS_SOCKET_DIRECTORY, "DirectoryOrCreate"),
+            host_path(
+                "cni-ztunnel-sock-dir",
+                ZDS_SOCKET_DIRECTORY,
+                "DirectoryOrCreate",
+            ),
             empty_dir("tmp"),
         ]),
         ..Default::default()

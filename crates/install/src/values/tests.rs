@@ -68,6 +68,8 @@ fn a_values_file_is_laid_over_the_defaults() {
     assert_eq!(values.cni.resources.requests["cpu"], "5m");
     assert_eq!(values.cni.resources.requests["memory"], "32Mi");
     assert_eq!(values.pilot, PilotValues::default());
-    let error = Values::default().merged(serde_json::json!({ "cnI": 1 })).unwrap_err();
+    let error = Values::default()
+        .merged(serde_json::json!({ "cnI": 1 }))
+        .unwrap_err();
     assert!(error.to_string().contains("cnI"), "{error}");
 }
