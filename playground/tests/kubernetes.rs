@@ -1,5 +1,7 @@
 //! Real playgrounds: what Kubernetes promises works on them, and nothing of them stays. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
