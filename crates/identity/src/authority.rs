@@ -23,7 +23,9 @@ pub use files::CaFiles;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorityError {
     /// A part of the Secret is missing.
-    #[error("the CA secret has no {0}; it needs ca-cert.pem and ca-key.pem (and cert-chain.pem, root-cert.pem when it is an intermediate), or tls.crt, tls.key and ca.crt")]
+    #[error(
+        "the CA secret has no {0}; it needs ca-cert.pem and ca-key.pem (and cert-chain.pem, root-cert.pem when it is an intermediate), or tls.crt, tls.key and ca.crt"
+    )]
     Missing(&'static str),
     /// A part cannot be read.
     #[error("{part} of the CA secret cannot be read: {why}")]
@@ -34,7 +36,9 @@ pub enum AuthorityError {
         why: String,
     },
     /// The certificate may not sign.
-    #[error("ca-cert.pem is not a certificate authority (basic constraints CA:TRUE, key usage certificate signing)")]
+    #[error(
+        "ca-cert.pem is not a certificate authority (basic constraints CA:TRUE, key usage certificate signing)"
+    )]
     NotAnAuthority,
     /// Key and certificate do not belong together.
     #[error("ca-key.pem is not the key of ca-cert.pem")]

@@ -60,8 +60,7 @@ pub(crate) fn life(der: &CertificateDer<'_>) -> Result<Life, String> {
 }
 
 pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
-    let (rest, certificate) =
-        X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err("bytes follow the certificate".to_owned());
     }

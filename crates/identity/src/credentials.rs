@@ -222,8 +222,8 @@ impl<'a> Fields<'a> {
 }
 
 fn read(what: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let found = certificate::read_pem(pem)
-        .map_err(|why| CredentialsError::Unreadable { what, why })?;
+    let found =
+        certificate::read_pem(pem).map_err(|why| CredentialsError::Unreadable { what, why })?;
     if found.is_empty() {
         return Err(CredentialsError::Unreadable {
             what,

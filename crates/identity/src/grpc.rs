@@ -107,12 +107,11 @@ impl ClientTls {
     /// If there is no usable root.
     pub fn new(roots: &str) -> Result<Self, TlsError> {
         let roots = certificate::read_pem(roots).map_err(TlsError::Roots)?;
-        let mut config =
-            ClientConfig::builder_with_provider(tls::provider(TlsSettings::default()))
-                .with_protocol_versions(&[&TLS13])
-                .map_err(|error| TlsError::Certificate(error.to_string()))?
-                .with_root_certificates(tls::root_store(&roots)?)
-                .with_no_client_auth();
+        let mut config = ClientConfig::builder_with_provider(tls::provider(TlsSettings::default()))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| TlsError::Certificate(error.to_string()))?
+            .with_root_certificates(tls::root_store(&roots)?)
+            .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Self(Arc::new(config)))
@@ -122,7 +121,11 @@ impl ClientTls {
     ///
     /// # Errors
     /// If the handshake fails or takes longer than [`HANDSHAKE_DEADLINE`].
-    pub async fn connect(&self, host: &str, tcp: TcpStream) -> Result<ClientStream, HandshakeError> {
+    pub async fn connect(
+        &self,
+        host: &str,
+        tcp: TcpStream,
+    ) -> Result<ClientStream, HandshakeError> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| HandshakeError::Name(host.to_owned()))?;
         timeout(

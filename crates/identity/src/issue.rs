@@ -17,7 +17,9 @@ pub struct IssuedPem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
     /// The authority cannot be reached.
-    #[error("cannot reach the certificate authority at {address}: {why}; still valid certificates stay in use")]
+    #[error(
+        "cannot reach the certificate authority at {address}: {why}; still valid certificates stay in use"
+    )]
     Unreachable {
         /// Where it should be.
         address: String,

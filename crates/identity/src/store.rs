@@ -66,7 +66,9 @@ pub enum GetError {
     #[error(transparent)]
     Issue(#[from] IssueError),
     /// It takes too long.
-    #[error("no certificate for {identity} after {GET_DEADLINE:?}; is the control plane reachable?")]
+    #[error(
+        "no certificate for {identity} after {GET_DEADLINE:?}; is the control plane reachable?"
+    )]
     Deadline {
         /// For whom.
         identity: Identity,

@@ -135,7 +135,9 @@ pub(crate) fn provider(settings: TlsSettings) -> Arc<CryptoProvider> {
 }
 
 /// A set of trusted roots.
-pub(crate) fn root_store(roots: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, TlsError> {
+pub(crate) fn root_store(
+    roots: &[CertificateDer<'static>],
+) -> Result<Arc<RootCertStore>, TlsError> {
     let mut store = RootCertStore::empty();
     if roots.is_empty() {
         return Err(TlsError::Roots("the bundle is empty".to_owned()));

@@ -29,7 +29,9 @@ pub enum PeerError {
     #[error("the peer's certificate cannot be read: {0}")]
     Malformed(String),
     /// SPIFFE X.509-SVID §2: exactly one URI SAN; and we take no other names beside it.
-    #[error("the peer's certificate must hold exactly one name, a SPIFFE URI; it holds {uris} URI(s) and {others} other name(s)")]
+    #[error(
+        "the peer's certificate must hold exactly one name, a SPIFFE URI; it holds {uris} URI(s) and {others} other name(s)"
+    )]
     Names {
         /// URI subject alternative names.
         uris: usize,

@@ -93,21 +93,17 @@ impl CertificateAuthority {
                 chain: response.into_inner().cert_chain,
             }),
             Err(status) => Err(match status.code() {
-                Code::Unauthenticated
-                | Code::PermissionDenied
-                | Code::InvalidArgument
-                | Code::FailedPrecondition
-                | Code::ResourceExhausted
-                | Code::Internal => IssueError::Refused {
-                    identity: identity.clone(),
-                    why: status.message().to_owned(),
-                },
-                code => {
+                // What a broken connection, or a server that cannot decide now, looks like.
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded => {
                     // A connection that broke must not be shared any further.
                     self.retire(&channel).await;
                     let cause = std::error::Error::source(&status).map(causes);
-                    unreachable(cause.unwrap_or_else(|| format!("{code}: {}", status.message())))
+                    unreachable(cause.unwrap_or_else(|| status.message().to_owned()))
                 }
+                _ => IssueError::Refused {
+                    identity: identity.clone(),
+                    why: status.message().to_owned(),
+                },
             }),
         }
     }

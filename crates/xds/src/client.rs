@@ -107,7 +107,9 @@ pub enum StreamError {
         error: ConnectError,
     },
     /// We were not let in.
-    #[error("{authority} refused this proxy: {why}; is the token of this pod valid, with audience istio-ca?")]
+    #[error(
+        "{authority} refused this proxy: {why}; is the token of this pod valid, with audience istio-ca?"
+    )]
     Refused {
         /// Who.
         authority: String,
@@ -194,7 +196,13 @@ impl Known {
     }
 
     /// Notes what the handler made of a batch. A rejected resource stays listed, so that its removal is not missed.
-    fn note(&mut self, type_url: &str, seen: &[(Arc<str>, String)], removed: &[String], rejected: &[Rejection]) {
+    fn note(
+        &mut self,
+        type_url: &str,
+        seen: &[(Arc<str>, String)],
+        removed: &[String],
+        rejected: &[Rejection],
+    ) {
         let table = self.0.entry(type_url.to_owned()).or_default();
         for name in removed {
             table.remove(name.as_str());

@@ -36,10 +36,11 @@ pub const MAX_FILE: u64 = 1024 * 1024;
 pub const MAX_REQUEST: usize = 32 * 1024 * 1024;
 /// The largest certificate request that the server reads.
 pub const MAX_CERTIFICATE_REQUEST: usize = 64 * 1024;
-/// Bytes of resources in one answer; the last one may exceed it.
-pub const ANSWER_BYTES: usize = 2 * 1024 * 1024;
-/// Resources in one answer.
-pub const ANSWER_RESOURCES: usize = 10_000;
+/// Bytes of resources in one answer to a client that understands split answers (ours); the last resource may exceed it.
+/// Both sides keep a buffer of about this size.
+pub const SPLIT_ANSWER_BYTES: usize = 256 * 1024;
+/// The same for other clients, which take the first answer for the whole: the largest that upstream's proxy reads is 200 MiB.
+pub const WHOLE_ANSWER_BYTES: usize = 128 * 1024 * 1024;
 /// Removed names in one answer.
 pub const ANSWER_REMOVALS: usize = 20_000;
 /// Answers of one type that may be unacknowledged before the server waits.

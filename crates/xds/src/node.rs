@@ -6,6 +6,8 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tulle_proto::discovery::Node;
 
+use crate::wire::SPLIT;
+
 /// What a node proxy tells about itself. Unverified: the server compares the namespace with the token's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeInfo {
@@ -69,6 +71,7 @@ impl NodeInfo {
         fields.insert("NAMESPACE".to_owned(), text(&self.namespace));
         fields.insert("INSTANCE_IPS".to_owned(), text(&self.ip));
         fields.insert("NODE_NAME".to_owned(), text(&self.node));
+        fields.insert(SPLIT.to_owned(), text("true"));
         if !self.cluster_id.is_empty() {
             fields.insert("CLUSTER_ID".to_owned(), text(&self.cluster_id));
         }

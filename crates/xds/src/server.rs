@@ -111,9 +111,8 @@ impl Server {
                 let _ = told.wait_for(|stop| *stop).await;
             });
         tokio::pin!(served);
-        let failed = |error: tonic::transport::Error| {
-            ServeError::Transport(crate::endpoint::causes(&error))
-        };
+        let failed =
+            |error: tonic::transport::Error| ServeError::Transport(crate::endpoint::causes(&error));
         tokio::select! {
             ended = &mut served => return ended.map_err(failed),
             () = stop => {}

@@ -41,6 +41,9 @@ pub(crate) struct Any {
 pub(crate) const DELTA_PATH: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
-/// Our server marks an answer that does not complete the picture: the client is in sync only after one without this.
-/// Other servers send everything at once, other clients ignore the field.
+/// A client of ours says in its node's metadata that it understands split answers.
+pub(crate) const SPLIT: &str = "TULLE_SPLIT_ANSWERS";
+
+/// To such a client our server marks an answer that does not complete the picture: the client is in sync only after one
+/// without this. Other servers send everything at once, and to other clients we do the same.
 pub(crate) const MORE: &str = "+more";

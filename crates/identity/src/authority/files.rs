@@ -33,20 +33,19 @@ impl CaFiles {
     ///
     /// # Errors
     /// If a part is missing or no text.
-    pub fn from_secret(
-        get: impl Fn(&str) -> Option<Vec<u8>>,
-    ) -> Result<Self, AuthorityError> {
-        let text = |part: &'static str| -> Result<Option<String>, AuthorityError> {
-            match get(part).filter(|value| !value.trim_ascii().is_empty()) {
-                None => Ok(None),
-                Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| {
-                    AuthorityError::Unreadable {
-                        part,
-                        why: error.to_string(),
-                    }
-                }),
-            }
-        };
+    pub fn from_secret(get: impl Fn(&str) -> Option<Vec<u8>>) -> Result<Self, AuthorityError> {
+        let text =
+            |part: &'static str| -> Result<Option<String>, AuthorityError> {
+                match get(part).filter(|value| !value.trim_ascii().is_empty()) {
+                    None => Ok(None),
+                    Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| {
+                        AuthorityError::Unreadable {
+                            part,
+                            why: error.to_string(),
+                        }
+                    }),
+                }
+            };
         let needed = |part| text(part)?.ok_or(AuthorityError::Missing(part));
         if get("tls.crt").is_some() && get("ca-cert.pem").is_none() {
             let chain = needed("tls.crt")?;
@@ -112,7 +111,9 @@ pub(super) fn load(files: &CaFiles) -> Result<Loaded, AuthorityError> {
     if parsed.public_key().raw != key.subject_public_key_info() {
         return Err(AuthorityError::KeyMismatch);
     }
-    let not_after = certificate::life(&certificate).map_err(unreadable)?.not_after;
+    let not_after = certificate::life(&certificate)
+        .map_err(unreadable)?
+        .not_after;
     let mut chain = vec![certificate.clone()];
     if !files.cert_chain.trim().is_empty() {
         chain.extend(certificates("cert-chain.pem", &files.cert_chain)?);
@@ -126,7 +127,11 @@ pub(super) fn load(files: &CaFiles) -> Result<Loaded, AuthorityError> {
     if seen.len() >= limits::MAX_CHAIN {
         return Err(AuthorityError::Unreadable {
             part: "cert-chain.pem",
-            why: format!("{} certificates, at most {} are taken", seen.len(), limits::MAX_CHAIN - 1),
+            why: format!(
+                "{} certificates, at most {} are taken",
+                seen.len(),
+                limits::MAX_CHAIN - 1
+            ),
         });
     }
     Ok(Loaded {
@@ -166,8 +171,8 @@ fn certificates(
     part: &'static str,
     pem: &str,
 ) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
-    let found = certificate::read_pem(pem)
-        .map_err(|why| AuthorityError::Unreadable { part, why })?;
+    let found =
+        certificate::read_pem(pem).map_err(|why| AuthorityError::Unreadable { part, why })?;
     if found.is_empty() {
         return Err(AuthorityError::Unreadable {
             part,
@@ -185,6 +190,8 @@ fn key(pem: &str) -> Result<KeyPair, AuthorityError> {
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|error| unreadable(format!("not a PEM key: {error}")))?;
     KeyPair::try_from(&der).map_err(|error| {
-        unreadable(format!("{error}; ECDSA P-256, P-384 and RSA keys are understood"))
+        unreadable(format!(
+            "{error}; ECDSA P-256, P-384 and RSA keys are understood"
+        ))
     })
 }

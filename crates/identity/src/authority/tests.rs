@@ -60,7 +60,10 @@ fn a_workload_certificate_is_what_istio_peers_expect() {
     with_leaf(&chain[0], |leaf| {
         assert_eq!(leaf.subject().iter().count(), 0, "empty subject");
         let name = leaf.subject_alternative_name().unwrap().unwrap();
-        assert!(name.critical, "critical, since the subject is empty (RFC 5280 §4.2.1.6)");
+        assert!(
+            name.critical,
+            "critical, since the subject is empty (RFC 5280 §4.2.1.6)"
+        );
         let usage = leaf.key_usage().unwrap().unwrap().value;
         assert!(usage.digital_signature() && usage.key_encipherment());
         assert!(!usage.key_cert_sign());
@@ -179,7 +182,10 @@ fn other_kinds_of_keys_are_refused_and_rsa_2048_is_taken() {
     assert!(refusal(&csr(&edwards, |_| {})).contains("neither ECDSA P-256 nor RSA"));
     let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let chain = authority().sign_workload(&csr(&rsa, |_| {}), &sleep(), None);
-    assert_eq!(spiffe(&read_pem(&chain.unwrap()[0]).unwrap()[0]), Ok(sleep()));
+    assert_eq!(
+        spiffe(&read_pem(&chain.unwrap()[0]).unwrap()[0]),
+        Ok(sleep())
+    );
 }
 
 #[test]
@@ -209,7 +215,9 @@ fn a_request_that_asks_for_more_is_refused() {
 fn another_trust_domain_is_refused() {
     let other = Identity::new("other.mesh", "default", "sleep");
     let request = CertificateRequest::new(&other).unwrap().csr_pem;
-    let error = authority().sign_workload(&request, &other, None).unwrap_err();
+    let error = authority()
+        .sign_workload(&request, &other, None)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "spiffe://other.mesh/ns/default/sa/sleep is not of this mesh's trust domain cluster.local"
@@ -273,7 +281,11 @@ fn a_plugged_intermediate_is_sent_with_each_leaf() {
             ("cert-chain.pem", &chain),
             ("root-cert.pem", &roots),
         ],
-        &[("ca-cert.pem", &cert), ("ca-key.pem", &key), ("root-cert.pem", &roots)],
+        &[
+            ("ca-cert.pem", &cert),
+            ("ca-key.pem", &key),
+            ("root-cert.pem", &roots),
+        ],
         &[("tls.crt", &chain), ("tls.key", &key), ("ca.crt", &roots)],
     ];
     for layout in layouts {
@@ -297,7 +309,10 @@ fn secrets_that_do_not_fit_are_refused_with_the_reason() {
     };
     let missing = load(&[("ca-cert.pem", &root.pem())]);
     assert_eq!(missing, AuthorityError::Missing("ca-key.pem"));
-    let foreign = load(&[("ca-cert.pem", &root.pem()), ("ca-key.pem", &other.key_pem())]);
+    let foreign = load(&[
+        ("ca-cert.pem", &root.pem()),
+        ("ca-key.pem", &other.key_pem()),
+    ]);
     assert_eq!(foreign, AuthorityError::KeyMismatch);
     let (leaf, _) = root.leaf(|_| {});
     let leaf = write_pem("CERTIFICATE", &leaf);
@@ -308,7 +323,10 @@ fn secrets_that_do_not_fit_are_refused_with_the_reason() {
         ("ca-key.pem", &middle.key_pem()),
         ("root-cert.pem", &other.pem()),
     ]);
-    assert!(matches!(unrelated, AuthorityError::Broken(_)), "{unrelated}");
+    assert!(
+        matches!(unrelated, AuthorityError::Broken(_)),
+        "{unrelated}"
+    );
     let rubbish = load(&[("ca-cert.pem", "rubbish"), ("ca-key.pem", &root.key_pem())]);
     assert!(rubbish.to_string().contains("ca-cert.pem"), "{rubbish}");
     let rubbish = load(&[("ca-cert.pem", &root.pem()), ("ca-key.pem", "rubbish")]);

@@ -50,7 +50,10 @@ fn trailing_bytes_are_refused() {
 
 #[test]
 fn other_sections_of_a_pem_are_skipped_and_a_huge_one_is_refused() {
-    let (one, two) = (write_pem("CERTIFICATE", b"one"), write_pem("CERTIFICATE", b"two"));
+    let (one, two) = (
+        write_pem("CERTIFICATE", b"one"),
+        write_pem("CERTIFICATE", b"two"),
+    );
     let key = write_pem("PRIVATE KEY", b"key");
     let text = format!("# a comment\n{one}{key}\n{two}");
     let found = read_pem(&text).unwrap();

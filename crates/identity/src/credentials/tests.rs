@@ -50,16 +50,31 @@ fn answers_without_leaf_or_roots_or_with_too_many_are_refused() {
         Credentials::assemble(&sleep, request, &IssuedPem { chain }).unwrap_err()
     };
     assert_eq!(assemble(vec![]), CredentialsError::Short(0));
-    assert_eq!(assemble(good.chain[..1].to_vec()), CredentialsError::Short(1));
+    assert_eq!(
+        assemble(good.chain[..1].to_vec()),
+        CredentialsError::Short(1)
+    );
     let garbage = assemble(vec!["no pem".into(), good.chain[1].clone()]);
-    assert!(matches!(garbage, CredentialsError::Unreadable { what: "chain", .. }));
+    assert!(matches!(
+        garbage,
+        CredentialsError::Unreadable { what: "chain", .. }
+    ));
     let rootless = assemble(vec![good.chain[0].clone(), String::new()]);
-    assert!(matches!(rootless, CredentialsError::Unreadable { what: "roots", .. }));
+    assert!(matches!(
+        rootless,
+        CredentialsError::Unreadable { what: "roots", .. }
+    ));
     let mut long = vec![good.chain[0].clone(); MAX_CHAIN + 1];
     long.push(good.chain[1].clone());
-    assert!(matches!(assemble(long), CredentialsError::TooMany { what: "chain", .. }));
+    assert!(matches!(
+        assemble(long),
+        CredentialsError::TooMany { what: "chain", .. }
+    ));
     let many = vec![good.chain[0].clone(), good.chain[1].repeat(MAX_ROOTS + 1)];
-    assert!(matches!(assemble(many), CredentialsError::TooMany { what: "roots", .. }));
+    assert!(matches!(
+        assemble(many),
+        CredentialsError::TooMany { what: "roots", .. }
+    ));
 }
 
 #[test]
@@ -80,7 +95,10 @@ fn keys_are_never_printed() {
     let credentials = sleep();
     let key = credentials.key.secret_der();
     let printed = format!("{credentials:?}");
-    assert!(printed.contains("sa/sleep") || printed.contains("\"sleep\""), "{printed}");
+    assert!(
+        printed.contains("sa/sleep") || printed.contains("\"sleep\""),
+        "{printed}"
+    );
     assert!(!printed.contains(&format!("{key:?}")));
     assert!(!printed.contains("key"));
 }

@@ -100,7 +100,10 @@ async fn a_client_certificate_is_optional_but_must_be_good() {
     for (ca, names) in [
         (&stranger, vec![uri(SLEEP)]),
         (&mesh, vec![]),
-        (&mesh, vec![uri(SLEEP), uri("spiffe://cluster.local/ns/a/sa/b")]),
+        (
+            &mesh,
+            vec![uri(SLEEP), uri("spiffe://cluster.local/ns/a/sa/b")],
+        ),
     ] {
         let (seen, connected) = meet(&server, &showing(ca, names), NAME).await;
         assert!(matches!(seen, Err(HandshakeError::Tls(_))), "{seen:?}");

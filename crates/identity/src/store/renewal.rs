@@ -127,7 +127,9 @@ impl Renewal {
                     ),
                     None => tracing::warn!(%identity, %error, "no certificate"),
                 }
-                self.shared.observer.failed(&identity, &error, kept.as_ref());
+                self.shared
+                    .observer
+                    .failed(&identity, &error, kept.as_ref());
             }
         }
     }
@@ -166,7 +168,9 @@ async fn obtain(shared: &Shared, identity: &Identity) -> Result<Arc<Epoch>, Issu
     let credentials = Credentials::assemble(identity, request, &issued)
         .map_err(|error| unusable(error.to_string()))?;
     if credentials.not_after <= SystemTime::now() {
-        return Err(unusable("it has expired already; compare the clocks".to_owned()));
+        return Err(unusable(
+            "it has expired already; compare the clocks".to_owned(),
+        ));
     }
     let epoch = Epoch::new(credentials, shared.settings.tls)
         .map_err(|error| unusable(error.to_string()))?;

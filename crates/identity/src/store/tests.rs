@@ -257,7 +257,10 @@ async fn certificates_are_renewed_at_half_of_their_life() {
     Told::until(&running.told.issued, 2).await;
     let passed = begun.elapsed();
     assert!(passed > Duration::from_secs(1), "not before: {passed:?}");
-    assert!(passed < Duration::from_secs(5), "well before the end: {passed:?}");
+    assert!(
+        passed < Duration::from_secs(5),
+        "well before the end: {passed:?}"
+    );
     let second = running.store.try_get(&sleep()).unwrap();
     assert_ne!(first.serial, second.serial);
 }
@@ -269,8 +272,14 @@ async fn a_failed_renewal_keeps_what_is_valid_and_an_expired_one_is_not_used() {
     running.source.broken.store(true, SeqCst);
     Told::until(&running.told.failed, 1).await;
     assert_eq!(running.told.kept.load(SeqCst), 1);
-    assert_eq!(running.store.try_get(&sleep()).unwrap().serial, first.serial);
-    assert_eq!(running.store.get(&sleep()).await.unwrap().serial, first.serial);
+    assert_eq!(
+        running.store.try_get(&sleep()).unwrap().serial,
+        first.serial
+    );
+    assert_eq!(
+        running.store.get(&sleep()).await.unwrap().serial,
+        first.serial
+    );
     // Until it ends.
     let rest = first.remaining(SystemTime::now());
     tokio::time::sleep(rest + Duration::from_millis(20)).await;
@@ -290,7 +299,10 @@ async fn new_roots_come_with_the_next_certificate() {
     Told::until(&running.told.issued, 2).await;
     let new = running.store.get(&sleep()).await.unwrap();
     assert_ne!(old.credentials.roots_pem(), new.credentials.roots_pem());
-    assert_eq!(new.credentials.roots_pem(), running.source.authority.load().root_pem());
+    assert_eq!(
+        new.credentials.roots_pem(),
+        running.source.authority.load().root_pem()
+    );
 }
 
 #[tokio::test]
@@ -302,7 +314,11 @@ async fn a_forgotten_identity_leaves_nothing_and_its_waiters_are_told() {
         tokio::task::yield_now().await;
     }
     running.store.forget(&sleep());
-    let error = timeout(PATIENCE, waiter).await.unwrap().unwrap().unwrap_err();
+    let error = timeout(PATIENCE, waiter)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
     assert_eq!(error, GetError::Forgotten { identity: sleep() });
     assert_eq!(*running.told.forgotten.borrow(), 1);
     // The fetch that was under way does not bring it back.

@@ -320,7 +320,10 @@ async fn tls_1_2_is_refused() {
     let (client, server) = shake(&Arc::new(old), &ca.epoch(WEB).server).await;
     assert!(client.is_err());
     let why = server.err().unwrap();
-    assert!(why.contains("TLS 1.2") || why.contains("Tls12") || why.contains("ersion"), "{why}");
+    assert!(
+        why.contains("TLS 1.2") || why.contains("Tls12") || why.contains("ersion"),
+        "{why}"
+    );
 }
 
 #[tokio::test]

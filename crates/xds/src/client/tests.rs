@@ -9,7 +9,15 @@ fn rejection(name: &str) -> Rejection {
 
 #[test]
 fn versions_survive_unchanged() {
-    for text in ["", "1", "00000000000000ff", "00000000000000FF", "abc", "ffffffffffffffff", "0.0.1"] {
+    for text in [
+        "",
+        "1",
+        "00000000000000ff",
+        "00000000000000FF",
+        "abc",
+        "ffffffffffffffff",
+        "0.0.1",
+    ] {
         assert_eq!(Version::from(text).to_text(), text);
     }
     assert_eq!(Version::from("00000000000000ff"), Version::Hash(255));
@@ -24,11 +32,24 @@ fn what_is_known_is_what_was_accepted() {
             .map(|(name, version)| (Arc::from(*name), (*version).to_owned()))
             .collect::<Vec<_>>()
     };
-    known.note("t", &seen(&[("a", "1"), ("b", "1"), ("c", "1")]), &[], &[rejection("b")]);
-    known.note("t", &seen(&[("c", "2")]), &["a".to_owned()], &[rejection("unknown")]);
+    known.note(
+        "t",
+        &seen(&[("a", "1"), ("b", "1"), ("c", "1")]),
+        &[],
+        &[rejection("b")],
+    );
+    known.note(
+        "t",
+        &seen(&[("c", "2")]),
+        &["a".to_owned()],
+        &[rejection("unknown")],
+    );
     let versions = known.versions("t");
     assert_eq!(versions.len(), 2);
-    assert_eq!(versions["b"], "rejected", "listed, so that a removal is told; never a real version");
+    assert_eq!(
+        versions["b"], "rejected",
+        "listed, so that a removal is told; never a real version"
+    );
     assert_eq!(versions["c"], "2");
     assert!(known.versions("another").is_empty());
 }

@@ -17,7 +17,10 @@ fn a_node_proxy_says_who_it_is() {
         ("NODE_NAME", "node-1"),
         ("CLUSTER_ID", "Kubernetes"),
         ("ISTIO_META_ENABLE_HBONE", "true"),
-        ("ISTIO_METAJSON_LABELS", r#"{"app":"ztunnel","n":[1,null,true]}"#),
+        (
+            "ISTIO_METAJSON_LABELS",
+            r#"{"app":"ztunnel","n":[1,null,true]}"#,
+        ),
         ("ISTIO_METAJSON_BROKEN", "{"),
         ("PATH", "/bin"),
     ]);
@@ -38,10 +41,16 @@ fn a_node_proxy_says_who_it_is() {
     let Some(Kind::StructValue(labels)) = &fields["LABELS"].kind else {
         panic!("JSON becomes a structure");
     };
-    assert_eq!(labels.fields["app"].kind, Some(Kind::StringValue("ztunnel".into())));
+    assert_eq!(
+        labels.fields["app"].kind,
+        Some(Kind::StringValue("ztunnel".into()))
+    );
 }
 
 #[test]
 fn an_empty_environment_still_makes_an_id() {
-    assert_eq!(env(&[]).to_wire().id, "ztunnel~1.1.1.1~.~.svc.cluster.local");
+    assert_eq!(
+        env(&[]).to_wire().id,
+        "ztunnel~1.1.1.1~.~.svc.cluster.local"
+    );
 }

@@ -101,7 +101,8 @@ fn token(metadata: &MetadataMap) -> Result<Option<&str>, Status> {
     let Some(value) = metadata.get("authorization") else {
         return Ok(None);
     };
-    let refuse = || Status::unauthenticated("the authorization header is not of the form Bearer <token>");
+    let refuse =
+        || Status::unauthenticated("the authorization header is not of the form Bearer <token>");
     let text = value.to_str().map_err(|_| refuse())?;
     let (scheme, token) = text.split_once(' ').ok_or_else(refuse)?;
     let token = token.trim();

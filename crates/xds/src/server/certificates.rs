@@ -47,10 +47,8 @@ pub enum SignError {
 /// Decides who may have which identity, and signs.
 pub trait Signer: Send + Sync + 'static {
     /// The chain in the form of the wire: leaf, intermediates, all roots as the last element.
-    fn sign<'a>(
-        &'a self,
-        request: SigningRequest,
-    ) -> BoxFuture<'a, Result<Vec<String>, SignError>>;
+    fn sign<'a>(&'a self, request: SigningRequest)
+    -> BoxFuture<'a, Result<Vec<String>, SignError>>;
 }
 
 pub(super) struct Service(Server);
@@ -106,7 +104,9 @@ fn read(caller: Caller, request: IstioCertificateRequest) -> Result<SigningReque
         Some(Kind::StringValue(name)) if name.is_empty() => None,
         Some(Kind::StringValue(name)) => Some(name),
         Some(_) => {
-            return Err(Status::invalid_argument(format!("{IMPERSONATED} is not a text")));
+            return Err(Status::invalid_argument(format!(
+                "{IMPERSONATED} is not a text"
+            )));
         }
     };
     Ok(SigningRequest {

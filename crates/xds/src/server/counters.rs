@@ -88,7 +88,11 @@ impl Counters {
     }
 
     pub(super) fn sign(&self, done: bool) {
-        let counter = if done { &self.signed } else { &self.refused_requests };
+        let counter = if done {
+            &self.signed
+        } else {
+            &self.refused_requests
+        };
         counter.fetch_add(1, Relaxed);
     }
 

@@ -20,7 +20,7 @@ use super::session::{Noted, Session, SessionError};
 use super::{Caller, Counters, Never, Server, auth};
 use crate::limits::STREAM_AGE;
 use crate::node::metadata_text;
-use crate::wire::DELTA_PATH;
+use crate::wire::{DELTA_PATH, SPLIT};
 
 type BoxedFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
@@ -180,7 +180,9 @@ impl DiscoveryStream {
             return Ok(());
         }
         let Some(node) = &request.node else {
-            return Err(Status::invalid_argument("the first request must name the node"));
+            return Err(Status::invalid_argument(
+                "the first request must name the node",
+            ));
         };
         let claims = [
             ("NAMESPACE", &self.caller.namespace, true),
@@ -198,6 +200,9 @@ impl DiscoveryStream {
             }
         }
         self.identified = true;
+        if metadata_text(node, SPLIT).is_some() {
+            self.session.split();
+        }
         self.registered.named(node.id.clone());
         tracing::info!(client = %node.id, "discovery stream open");
         Ok(())

@@ -217,7 +217,9 @@ impl Publisher {
     }
 
     fn notify(&self) {
-        self.0.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.0
+            .changed
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -337,7 +339,8 @@ impl Table {
     /// The resources that a name or key stands for.
     pub(super) fn resolve<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Arc<str>> {
         let own = self.entries.get_key_value(name).map(|(name, _)| name);
-        own.into_iter().chain(self.index.get(name).into_iter().flatten())
+        own.into_iter()
+            .chain(self.index.get(name).into_iter().flatten())
     }
 
     /// Live resources that changed after `cursor`, oldest change first.
@@ -347,7 +350,10 @@ impl Table {
     }
 
     /// Resources that were removed after `cursor`: when, which, and the keys they had.
-    pub(super) fn removals(&self, cursor: u64) -> impl Iterator<Item = (u64, &Arc<str>, &[Arc<str>])> {
+    pub(super) fn removals(
+        &self,
+        cursor: u64,
+    ) -> impl Iterator<Item = (u64, &Arc<str>, &[Arc<str>])> {
         let range = self.gone.range(cursor + 1..);
         range.map(|(at, gone)| (*at, &gone.name, &*gone.keys))
     }

@@ -11,7 +11,8 @@ use tulle_proto::discovery::DeltaDiscoveryRequest;
 use super::codec::Answer;
 use super::publisher::{Entry, Publisher, State, Table, rank, text};
 use crate::limits::{
-    ANSWER_BYTES, ANSWER_REMOVALS, ANSWER_RESOURCES, MAX_NAMES, MAX_TYPES, MAX_UNACKNOWLEDGED,
+    ANSWER_REMOVALS, MAX_NAMES, MAX_TYPES, MAX_UNACKNOWLEDGED, SPLIT_ANSWER_BYTES,
+    WHOLE_ANSWER_BYTES,
 };
 use crate::wire::MORE;
 
@@ -25,6 +26,8 @@ pub(super) struct Session {
     /// Makes nonces of different streams different.
     salt: u32,
     answers: u64,
+    /// Bytes of resources in one answer.
+    most: usize,
 }
 
 struct Subscription {
@@ -38,7 +41,7 @@ struct Subscription {
     sent: u64,
     /// Removals up to this number are sent.
     removed: u64,
-    /// What the client said it has, until `sent` has passed `compared`.
+    /// What the client said it has, until `sent` has passed `compared`; less what it was told about since.
     known: HashMap<String, String>,
     compared: u64,
     /// What the client said it has and is no more.
@@ -80,7 +83,13 @@ impl Session {
             subscriptions: Vec::new(),
             salt,
             answers: 0,
+            most: WHOLE_ANSWER_BYTES,
         }
+    }
+
+    /// The client understands split answers.
+    pub(super) fn split(&mut self) {
+        self.most = SPLIT_ANSWER_BYTES;
     }
 
     /// Takes a request in.
@@ -126,7 +135,8 @@ impl Session {
                 None => break,
             };
             let may_remove = !later.iter().any(|later| later.pending(&state));
-            if !subscription.has_news(&state) && !(may_remove && subscription.has_removals(&state)) {
+            if !subscription.has_news(&state) && !(may_remove && subscription.has_removals(&state))
+            {
                 continue;
             }
             if subscription.unacknowledged.len() >= MAX_UNACKNOWLEDGED {
@@ -134,7 +144,9 @@ impl Session {
             }
             self.answers += 1;
             let nonce = format!("{:08x}-{}", self.salt, self.answers);
-            return Ok(Some(subscription.answer(&state, may_remove, nonce)));
+            return Ok(Some(
+                subscription.answer(&state, may_remove, nonce, self.most),
+            ));
         }
         Ok(None)
     }
@@ -277,7 +289,7 @@ impl Subscription {
         self.has_news(state) || self.has_removals(state)
     }
 
-    fn answer(&mut self, state: &State, may_remove: bool, nonce: String) -> Answer {
+    fn answer(&mut self, state: &State, may_remove: bool, nonce: String, most: usize) -> Answer {
         let mut answer = Answer {
             version: String::new(),
             type_url: self.type_url.clone(),
@@ -287,8 +299,8 @@ impl Subscription {
         };
         let empty = Table::default();
         let table = state.table(&self.type_url).unwrap_or(&empty);
-        self.named(table, &mut answer);
-        self.news(table, state.sequence, &mut answer);
+        self.named(table, most, &mut answer);
+        self.news(table, state.sequence, most, &mut answer);
         if may_remove {
             self.removals(table, state.sequence, &mut answer);
         }
@@ -300,10 +312,10 @@ impl Subscription {
     }
 
     /// What was asked for by name, and the names that stand for nothing.
-    fn named(&mut self, table: &Table, answer: &mut Answer) {
+    fn named(&mut self, table: &Table, most: usize, answer: &mut Answer) {
         let mut bytes = 0;
         let mut included: HashSet<&Arc<str>> = HashSet::new();
-        while bytes < ANSWER_BYTES && answer.resources.len() < ANSWER_RESOURCES {
+        while bytes < most {
             let Some(name) = self.asked.pop() else {
                 break;
             };
@@ -314,6 +326,7 @@ impl Subscription {
                     continue;
                 };
                 if !self.has(resource, entry) && included.insert(resource) {
+                    self.known.remove(&**resource);
                     bytes += entry.bytes.len();
                     answer.resources.push(entry.bytes.clone());
                 }
@@ -324,13 +337,14 @@ impl Subscription {
         }
     }
 
-    fn news(&mut self, table: &Table, newest: u64, answer: &mut Answer) {
+    fn news(&mut self, table: &Table, newest: u64, most: usize, answer: &mut Answer) {
         let mut bytes: usize = answer.resources.iter().map(bytes::Bytes::len).sum();
         for (at, name, entry) in table.news(self.sent) {
-            if bytes >= ANSWER_BYTES || answer.resources.len() >= ANSWER_RESOURCES {
+            if bytes >= most {
                 return;
             }
             if self.wants(name, entry.keys()) && !self.has(name, entry) {
+                self.known.remove(&**name);
                 bytes += entry.bytes.len();
                 answer.resources.push(entry.bytes.clone());
             }
@@ -343,6 +357,7 @@ impl Subscription {
         while let Some(name) = self.obsolete.pop() {
             // It may have come back since the client connected; then it was sent as news.
             if table.get(&name).is_none() {
+                self.known.remove(&*name);
                 answer.removed.push(name);
             }
             if answer.removed.len() >= ANSWER_REMOVALS {
@@ -354,6 +369,7 @@ impl Subscription {
                 return;
             }
             if self.wants(name, keys) {
+                self.known.remove(&**name);
                 answer.removed.push(name.clone());
             }
             self.removed = at;

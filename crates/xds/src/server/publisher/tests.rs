@@ -9,25 +9,40 @@ fn put(name: &str, body: &str) -> Change {
 fn names(publisher: &Publisher, since: u64) -> Vec<String> {
     let state = publisher.lock();
     let table = state.table(TYPE).unwrap();
-    table.news(since).map(|(_, name, _)| name.to_string()).collect()
+    table
+        .news(since)
+        .map(|(_, name, _)| name.to_string())
+        .collect()
 }
 
 fn removals(publisher: &Publisher, since: u64) -> Vec<String> {
     let state = publisher.lock();
     let table = state.table(TYPE).unwrap();
-    table.removals(since).map(|(_, name, _)| name.to_string()).collect()
+    table
+        .removals(since)
+        .map(|(_, name, _)| name.to_string())
+        .collect()
 }
 
 #[test]
 fn what_is_the_same_is_no_change_and_wakes_nobody() {
     let publisher = Publisher::new();
     let mut watch = publisher.watch();
-    assert_eq!(publisher.publish(TYPE, vec![put("a", "1"), put("b", "1")]), 2);
+    assert_eq!(
+        publisher.publish(TYPE, vec![put("a", "1"), put("b", "1")]),
+        2
+    );
     assert!(watch.has_changed().unwrap());
     watch.mark_unchanged();
-    assert_eq!(publisher.publish(TYPE, vec![put("a", "1"), Change::remove("c")]), 0);
+    assert_eq!(
+        publisher.publish(TYPE, vec![put("a", "1"), Change::remove("c")]),
+        0
+    );
     assert!(!watch.has_changed().unwrap());
-    assert_eq!(publisher.publish(TYPE, vec![put("a", "2"), put("b", "1")]), 1);
+    assert_eq!(
+        publisher.publish(TYPE, vec![put("a", "2"), put("b", "1")]),
+        1
+    );
     assert!(watch.has_changed().unwrap());
     assert_eq!(names(&publisher, 2), ["a"]);
 }
@@ -44,7 +59,10 @@ fn a_name_is_listed_once_under_its_latest_change() {
     assert_eq!(removals(&publisher, 0), ["a"]);
     publisher.publish(TYPE, vec![put("a", "4")]);
     assert_eq!(names(&publisher, 0), ["b", "a"]);
-    assert!(removals(&publisher, 0).is_empty(), "what is back is not gone");
+    assert!(
+        removals(&publisher, 0).is_empty(),
+        "what is back is not gone"
+    );
 }
 
 #[test]
@@ -65,7 +83,10 @@ fn replace_removes_what_is_not_listed() {
     let publisher = Publisher::new();
     publisher.publish(TYPE, vec![put("a", "1"), put("b", "1"), put("c", "1")]);
     let before = publisher.sequence();
-    assert_eq!(publisher.replace(TYPE, vec![put("b", "1"), put("c", "2"), put("d", "1")]), 3);
+    assert_eq!(
+        publisher.replace(TYPE, vec![put("b", "1"), put("c", "2"), put("d", "1")]),
+        3
+    );
     assert_eq!(names(&publisher, before), ["c", "d"]);
     assert_eq!(removals(&publisher, before), ["a"]);
     let sizes = publisher.published();
@@ -102,13 +123,19 @@ fn names_and_keys_resolve() {
     let resolve = |name: &str| {
         let state = publisher.lock();
         let table = state.table(TYPE).unwrap();
-        table.resolve(name).map(|name| name.to_string()).collect::<Vec<_>>()
+        table
+            .resolve(name)
+            .map(|name| name.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(resolve("/10.0.0.2"), ["pod/2"]);
     assert_eq!(resolve("/10.96.0.1"), ["default/web", "pod/1", "pod/2"]);
     assert_eq!(resolve("default/web"), ["default/web", "pod/1", "pod/2"]);
     assert!(resolve("/10.0.0.9").is_empty());
-    publisher.publish(TYPE, vec![put("pod/1", "moved").with_keys(keys(&["/10.0.0.9"]))]);
+    publisher.publish(
+        TYPE,
+        vec![put("pod/1", "moved").with_keys(keys(&["/10.0.0.9"]))],
+    );
     assert_eq!(resolve("/10.0.0.9"), ["pod/1"]);
     assert!(resolve("/10.0.0.1").is_empty());
 }

@@ -1,8 +1,7 @@
-//! The state machine without sockets: single rules, then random histories.
+//! The state machine without sockets: single rules here, random histories in [`history`].
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use prost::Message;
 use tulle_proto::discovery::Status;
 use tulle_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
@@ -10,6 +9,8 @@ use tulle_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 use super::super::publisher::Change;
 use super::*;
 use crate::wire;
+
+mod history;
 
 fn put(name: &str, body: &str) -> Change {
     Change::put(name, body.as_bytes().to_vec())
@@ -69,7 +70,9 @@ fn an_empty_or_starred_first_request_means_everything_now_and_later() {
         let publisher = Publisher::new();
         publisher.publish(ADDRESS_TYPE, vec![put("a", "1")]);
         let mut session = Session::new(7);
-        session.request(subscribe(ADDRESS_TYPE, names), &publisher).unwrap();
+        session
+            .request(subscribe(ADDRESS_TYPE, names), &publisher)
+            .unwrap();
         let first = next(&mut session, &publisher).unwrap();
         assert_eq!(bodies(&first), one("a", "1"));
         assert!(next(&mut session, &publisher).is_none());
@@ -86,7 +89,9 @@ fn an_empty_or_starred_first_request_means_everything_now_and_later() {
 fn the_first_request_is_answered_even_if_there_is_nothing() {
     let publisher = Publisher::new();
     let mut session = Session::new(0);
-    session.request(subscribe("some type", &[]), &publisher).unwrap();
+    session
+        .request(subscribe("some type", &[]), &publisher)
+        .unwrap();
     let answer = next(&mut session, &publisher).unwrap();
     assert!(answer.resources.is_empty() && answer.removed.is_empty());
     assert!(!answer.version.ends_with(MORE));
@@ -98,21 +103,34 @@ fn nothing_is_sent_before_the_publisher_is_released() {
     let publisher = Publisher::held();
     publisher.publish(ADDRESS_TYPE, vec![put("a", "1")]);
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     assert!(session.next(&publisher).unwrap().is_none());
     publisher.release();
-    assert_eq!(bodies(&next(&mut session, &publisher).unwrap()), one("a", "1"));
+    assert_eq!(
+        bodies(&next(&mut session, &publisher).unwrap()),
+        one("a", "1")
+    );
 }
 
 #[test]
 fn a_reconnect_gets_differences_and_removals_only() {
     let publisher = Publisher::new();
-    publisher.publish(ADDRESS_TYPE, vec![put("same", "1"), put("changed", "1"), put("gone", "1")]);
+    publisher.publish(
+        ADDRESS_TYPE,
+        vec![put("same", "1"), put("changed", "1"), put("gone", "1")],
+    );
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     let had = contents(&next(&mut session, &publisher).unwrap());
 
-    publisher.publish(ADDRESS_TYPE, vec![put("changed", "2"), Change::remove("gone")]);
+    publisher.publish(
+        ADDRESS_TYPE,
+        vec![put("changed", "2"), Change::remove("gone")],
+    );
     let mut again = subscribe(ADDRESS_TYPE, &[]);
     again.initial_resource_versions = had.into_iter().map(|(n, (v, _))| (n, v)).collect();
     let mut session = Session::new(1);
@@ -121,7 +139,10 @@ fn a_reconnect_gets_differences_and_removals_only() {
     assert_eq!(bodies(&answer), one("changed", "2"));
     assert_eq!(answer.removed, [Arc::from("gone")]);
     assert!(next(&mut session, &publisher).is_none());
-    assert!(session.subscriptions[0].known.is_empty(), "compared, and let go");
+    assert!(
+        session.subscriptions[0].known.is_empty(),
+        "compared, and let go"
+    );
 
     // Another replica with the same content says the same.
     let replica = Publisher::new();
@@ -135,11 +156,38 @@ fn a_reconnect_gets_differences_and_removals_only() {
 }
 
 #[test]
+fn what_was_removed_after_a_reconnect_and_comes_back_the_same_is_sent() {
+    let publisher = Publisher::new();
+    publisher.publish(ADDRESS_TYPE, vec![put("a", "1")]);
+    let mut session = Session::new(0);
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
+    let had = contents(&next(&mut session, &publisher).unwrap());
+    publisher.publish(ADDRESS_TYPE, vec![Change::remove("a")]);
+    let mut again = subscribe(ADDRESS_TYPE, &[]);
+    again.initial_resource_versions = had.into_iter().map(|(n, (v, _))| (n, v)).collect();
+    let mut session = Session::new(1);
+    session.request(again, &publisher).unwrap();
+    assert_eq!(
+        next(&mut session, &publisher).unwrap().removed,
+        [Arc::from("a")]
+    );
+    publisher.publish(ADDRESS_TYPE, vec![put("a", "1")]);
+    assert_eq!(
+        bodies(&next(&mut session, &publisher).unwrap()),
+        one("a", "1")
+    );
+}
+
+#[test]
 fn a_rejected_resource_is_not_sent_again_until_it_changes() {
     let publisher = Publisher::new();
     publisher.publish(ADDRESS_TYPE, vec![put("bad", "1")]);
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     let answer = session.next(&publisher).unwrap().unwrap();
     let mut nack = acknowledge(&answer);
     nack.error_detail = Some(Status {
@@ -151,16 +199,24 @@ fn a_rejected_resource_is_not_sent_again_until_it_changes() {
     assert_eq!(noted, Noted::Rejected("bad: no".to_owned()));
     assert!(next(&mut session, &publisher).is_none());
     publisher.publish(ADDRESS_TYPE, vec![put("bad", "2")]);
-    assert_eq!(bodies(&next(&mut session, &publisher).unwrap()), one("bad", "2"));
+    assert_eq!(
+        bodies(&next(&mut session, &publisher).unwrap()),
+        one("bad", "2")
+    );
 }
 
 #[test]
 fn a_stale_nonce_is_ignored() {
     let publisher = Publisher::new();
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     let answer = next(&mut session, &publisher).unwrap();
-    assert_eq!(session.request(acknowledge(&answer), &publisher), Ok(Noted::Stale));
+    assert_eq!(
+        session.request(acknowledge(&answer), &publisher),
+        Ok(Noted::Stale)
+    );
     let mut forged = acknowledge(&answer);
     forged.response_nonce = "whatever".to_owned();
     forged.error_detail = Some(Status::default());
@@ -171,7 +227,9 @@ fn a_stale_nonce_is_ignored() {
 fn a_client_that_does_not_acknowledge_is_not_flooded_and_then_gets_the_latest() {
     let publisher = Publisher::new();
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     let mut outstanding = Vec::new();
     for round in 0..100 {
         publisher.publish(ADDRESS_TYPE, vec![put("a", &round.to_string())]);
@@ -180,22 +238,37 @@ fn a_client_that_does_not_acknowledge_is_not_flooded_and_then_gets_the_latest() 
     assert_eq!(outstanding.len(), MAX_UNACKNOWLEDGED);
     let last = outstanding.last().unwrap();
     session.request(acknowledge(last), &publisher).unwrap();
-    assert_eq!(bodies(&next(&mut session, &publisher).unwrap()), one("a", "99"));
+    assert_eq!(
+        bodies(&next(&mut session, &publisher).unwrap()),
+        one("a", "99")
+    );
     assert!(next(&mut session, &publisher).is_none());
 }
 
 #[test]
-fn large_answers_are_split_and_all_but_the_last_say_so() {
+fn large_answers_are_split_for_those_who_know_and_all_but_the_last_say_so() {
     let publisher = Publisher::new();
-    let body = "x".repeat(ANSWER_BYTES / 4);
+    let body = "x".repeat(SPLIT_ANSWER_BYTES / 4);
     let many = (0..10).map(|n| put(&format!("{n}"), &body)).collect();
     publisher.publish(ADDRESS_TYPE, many);
+    // Others take the first answer for the whole, so it is.
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
+    let whole = next(&mut session, &publisher).unwrap();
+    assert_eq!((whole.resources.len(), whole.version.as_str()), (10, "10"));
+
+    let mut session = Session::new(0);
+    session.split();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     let mut seen = Vec::new();
     let mut marks = Vec::new();
     while let Some(answer) = next(&mut session, &publisher) {
-        assert!(answer.encoded_len() < ANSWER_BYTES + ANSWER_BYTES / 4 + 1000);
+        let bytes: usize = answer.resources.iter().map(bytes::Bytes::len).sum();
+        assert!(bytes < SPLIT_ANSWER_BYTES * 5 / 4 + 1000);
         seen.extend(contents(&answer).into_keys());
         marks.push(answer.version.ends_with(MORE));
     }
@@ -208,7 +281,9 @@ fn policies_come_before_the_workloads_that_name_them_and_go_after() {
     let publisher = Publisher::new();
     let mut session = Session::new(0);
     for type_url in [ADDRESS_TYPE, AUTHORIZATION_TYPE] {
-        session.request(subscribe(type_url, &[]), &publisher).unwrap();
+        session
+            .request(subscribe(type_url, &[]), &publisher)
+            .unwrap();
     }
     let kind = |answer: Option<Answer>| {
         let answer = answer?;
@@ -250,26 +325,49 @@ fn on_demand_clients_get_what_they_name() {
     let answer = next(&mut session, &publisher).unwrap();
     assert!(answer.resources.is_empty(), "nothing was named yet");
 
-    session.request(subscribe(ADDRESS_TYPE, &["/10.96.0.1", "/10.9.9.9"]), &publisher).unwrap();
+    session
+        .request(
+            subscribe(ADDRESS_TYPE, &["/10.96.0.1", "/10.9.9.9"]),
+            &publisher,
+        )
+        .unwrap();
     let answer = next(&mut session, &publisher).unwrap();
-    assert_eq!(contents(&answer).into_keys().collect::<Vec<_>>(), ["default/web", "pod/1"]);
-    assert_eq!(answer.removed, [Arc::from("/10.9.9.9")], "unknown names are said to be gone");
+    assert_eq!(
+        contents(&answer).into_keys().collect::<Vec<_>>(),
+        ["default/web", "pod/1"]
+    );
+    assert_eq!(
+        answer.removed,
+        [Arc::from("/10.9.9.9")],
+        "unknown names are said to be gone"
+    );
 
     // What was named is followed, the rest is not.
     publisher.publish(ADDRESS_TYPE, vec![put("pod/2", "changed")]);
     assert!(next(&mut session, &publisher).is_none());
     publisher.publish(ADDRESS_TYPE, vec![Change::remove("pod/1")]);
-    assert_eq!(next(&mut session, &publisher).unwrap().removed, [Arc::from("pod/1")]);
+    assert_eq!(
+        next(&mut session, &publisher).unwrap().removed,
+        [Arc::from("pod/1")]
+    );
     publisher.publish(ADDRESS_TYPE, vec![keyed("pod/9", "new", &["/10.9.9.9"])]);
-    assert_eq!(bodies(&next(&mut session, &publisher).unwrap()), one("pod/9", "new"));
+    assert_eq!(
+        bodies(&next(&mut session, &publisher).unwrap()),
+        one("pod/9", "new")
+    );
 
     let mut no_more = subscribe(ADDRESS_TYPE, &[]);
     no_more.resource_names_unsubscribe = vec!["/10.96.0.1".to_owned()];
     session.request(no_more, &publisher).unwrap();
-    publisher.publish(ADDRESS_TYPE, vec![keyed("default/web", "changed", &["/10.96.0.1"])]);
+    publisher.publish(
+        ADDRESS_TYPE,
+        vec![keyed("default/web", "changed", &["/10.96.0.1"])],
+    );
     assert!(next(&mut session, &publisher).is_none());
     // Later it wants everything after all.
-    session.request(subscribe(ADDRESS_TYPE, &["*"]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &["*"]), &publisher)
+        .unwrap();
     assert_eq!(contents(&next(&mut session, &publisher).unwrap()).len(), 3);
 }
 
@@ -280,7 +378,9 @@ fn unreasonable_requests_end_the_stream() {
     let refused = session.request(subscribe("", &[]), &publisher);
     assert_eq!(refused, Err(SessionError::NoType));
     for n in 0..MAX_TYPES {
-        session.request(subscribe(&format!("type {n}"), &[]), &publisher).unwrap();
+        session
+            .request(subscribe(&format!("type {n}"), &[]), &publisher)
+            .unwrap();
     }
     let refused = session.request(subscribe("one more", &[]), &publisher);
     assert_eq!(refused, Err(SessionError::TooManyTypes));
@@ -296,191 +396,25 @@ fn a_stream_behind_the_remembered_removals_is_sent_away() {
     use crate::limits::MAX_REMOVALS;
     let publisher = Publisher::new();
     let mut session = Session::new(0);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     next(&mut session, &publisher).unwrap();
     let name = |n: usize| format!("{n}");
     let many = MAX_REMOVALS + 1;
-    publisher.publish(ADDRESS_TYPE, (0..many).map(|n| put(&name(n), "1")).collect());
-    publisher.publish(ADDRESS_TYPE, (0..many).map(|n| Change::remove(name(n))).collect());
+    publisher.publish(
+        ADDRESS_TYPE,
+        (0..many).map(|n| put(&name(n), "1")).collect(),
+    );
+    publisher.publish(
+        ADDRESS_TYPE,
+        (0..many).map(|n| Change::remove(name(n))).collect(),
+    );
     assert_eq!(session.next(&publisher), Err(SessionError::Behind));
     // A new stream is not behind.
     let mut session = Session::new(1);
-    session.request(subscribe(ADDRESS_TYPE, &[]), &publisher).unwrap();
+    session
+        .request(subscribe(ADDRESS_TYPE, &[]), &publisher)
+        .unwrap();
     assert!(next(&mut session, &publisher).is_some());
-}
-
-/// One step of a history.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A pod appears or changes; its body names the policy that it needs.
-    Pod(u8, u8),
-    RemovePod(u8),
-    /// The control plane publishes policies first, and takes them away last.
-    Answer(u8),
-    Acknowledge(u8),
-    Reconnect,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0u8..12, 0u8..5).prop_map(|(pod, policy)| Step::Pod(pod, policy)),
-        2 => (0u8..12).prop_map(Step::RemovePod),
-        4 => (1u8..4).prop_map(Step::Answer),
-        3 => (1u8..4).prop_map(Step::Acknowledge),
-        1 => Just(Step::Reconnect),
-    ]
-}
-
-/// What the control plane knows, and how it publishes it.
-#[derive(Default)]
-struct Truth {
-    pods: BTreeMap<u8, u8>,
-    version: u32,
-}
-
-impl Truth {
-    fn publish(&mut self, publisher: &Publisher, upside_down: bool) {
-        self.version += 1;
-        let policies: std::collections::BTreeSet<u8> = self.pods.values().copied().collect();
-        let policies = policies
-            .iter()
-            .map(|policy| put(&format!("ns/{policy}"), "policy"))
-            .collect();
-        let pods = self
-            .pods
-            .iter()
-            .map(|(pod, policy)| put(&format!("pod/{pod}"), &format!("ns/{policy}")))
-            .collect();
-        // Which is published first must not matter as long as streams look only after both.
-        if upside_down {
-            publisher.replace(ADDRESS_TYPE, pods);
-            publisher.replace(AUTHORIZATION_TYPE, policies);
-        } else {
-            publisher.replace(AUTHORIZATION_TYPE, policies);
-            publisher.replace(ADDRESS_TYPE, pods);
-        }
-    }
-}
-
-type Held = BTreeMap<String, (String, String)>;
-
-/// A client that applies what it gets, and checks that no pod is ever without its policy.
-struct Client {
-    session: Session,
-    pods: Held,
-    policies: Held,
-    unacknowledged: VecDeque<Answer>,
-    streams: u32,
-}
-
-impl Client {
-    fn new(publisher: &Publisher) -> Self {
-        let mut client = Self {
-            session: Session::new(0),
-            pods: Held::new(),
-            policies: Held::new(),
-            unacknowledged: VecDeque::new(),
-            streams: 0,
-        };
-        client.connect(publisher);
-        client
-    }
-
-    fn connect(&mut self, publisher: &Publisher) {
-        self.streams += 1;
-        self.session = Session::new(self.streams);
-        self.unacknowledged.clear();
-        for (type_url, held) in [
-            (AUTHORIZATION_TYPE, &self.policies),
-            (ADDRESS_TYPE, &self.pods),
-        ] {
-            let mut first = subscribe(type_url, &[]);
-            first.initial_resource_versions = held
-                .iter()
-                .map(|(name, (version, _))| (name.clone(), version.clone()))
-                .collect();
-            self.session.request(first, publisher).unwrap();
-        }
-    }
-
-    fn receive(&mut self, publisher: &Publisher) -> bool {
-        let Some(answer) = self.session.next(publisher).unwrap() else {
-            return false;
-        };
-        let held = match &*answer.type_url {
-            ADDRESS_TYPE => &mut self.pods,
-            _ => &mut self.policies,
-        };
-        for name in &answer.removed {
-            held.remove(&**name);
-        }
-        held.extend(contents(&answer));
-        for (pod, (_, policy)) in &self.pods {
-            assert!(self.policies.contains_key(policy), "{pod} lacks {policy}");
-        }
-        self.unacknowledged.push_back(answer);
-        true
-    }
-
-    fn acknowledge(&mut self, publisher: &Publisher) {
-        if let Some(answer) = self.unacknowledged.pop_front() {
-            let noted = self.session.request(acknowledge(&answer), publisher).unwrap();
-            assert!(matches!(noted, Noted::Acknowledged(_)));
-        }
-    }
-
-    fn settle(&mut self, publisher: &Publisher) {
-        loop {
-            while !self.unacknowledged.is_empty() {
-                self.acknowledge(publisher);
-            }
-            if !self.receive(publisher) {
-                return;
-            }
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// Whatever happens, a client that is left alone for a moment knows what the server knows; and at no time does it know a
-    /// workload without the policy that the workload names.
-    #[test]
-    fn client_state_becomes_server_state(steps in prop::collection::vec((step(), any::<bool>()), 1..60)) {
-        let publisher = Publisher::new();
-        let mut truth = Truth::default();
-        let mut client = Client::new(&publisher);
-        for (step, upside_down) in steps {
-            match step {
-                Step::Pod(pod, policy) => {
-                    truth.pods.insert(pod, policy);
-                    truth.publish(&publisher, upside_down);
-                }
-                Step::RemovePod(pod) => {
-                    truth.pods.remove(&pod);
-                    truth.publish(&publisher, upside_down);
-                }
-                Step::Answer(count) => for _ in 0..count {
-                    client.receive(&publisher);
-                },
-                Step::Acknowledge(count) => for _ in 0..count {
-                    client.acknowledge(&publisher);
-                },
-                Step::Reconnect => client.connect(&publisher),
-            }
-        }
-        client.settle(&publisher);
-        let pods: BTreeMap<String, String> = truth.pods.iter()
-            .map(|(pod, policy)| (format!("pod/{pod}"), format!("ns/{policy}")))
-            .collect();
-        let known: BTreeMap<String, String> = client.pods.iter()
-            .map(|(name, (_, body))| (name.clone(), body.clone()))
-            .collect();
-        prop_assert_eq!(known, pods);
-        let policies: std::collections::BTreeSet<String> =
-            truth.pods.values().map(|policy| format!("ns/{policy}")).collect();
-        let known: std::collections::BTreeSet<String> = client.policies.keys().cloned().collect();
-        prop_assert_eq!(known, policies);
-    }
 }
