@@ -19,9 +19,15 @@ fn role() {
         Ok("keeper") => {
             let start = Start {
                 program: "/usr/bin/env".into(),
-                arguments: [&format!("{ROLE}=worker"), current().as_str(), "--exact", "role", "--nocapture"]
-                    .map(Into::into)
-                    .to_vec(),
+                arguments: [
+                    &format!("{ROLE}=worker"),
+                    current().as_str(),
+                    "--exact",
+                    "role",
+                    "--nocapture",
+                ]
+                .map(Into::into)
+                .to_vec(),
             };
             exit(i32::from(run(&start).unwrap()));
         }
@@ -30,18 +36,28 @@ fn role() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the code of these processes is what is tested")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the code of these processes is what is tested"
+)]
 fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
 fn current() -> String {
-    std::env::current_exe().unwrap().to_str().unwrap().to_owned()
+    std::env::current_exe()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// Answers each connection with its process id, after it has read one byte that says what to do.
 fn worker() -> i32 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let directory = std::env::var(DIRECTORY).unwrap();
         let (client, mut restored) = Client::connect().await.unwrap().unwrap();
@@ -104,9 +120,16 @@ impl Keeper {
     fn connect(&self) -> TcpStream {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let port = std::fs::read_to_string(self.directory.path().join("port")).unwrap_or_default();
-            if let Ok(stream) = port.parse().map_err(drop).and_then(|port: u16| TcpStream::connect(("127.0.0.1", port)).map_err(drop)) {
-                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let port =
+                std::fs::read_to_string(self.directory.path().join("port")).unwrap_or_default();
+            if let Ok(stream) = port
+                .parse()
+                .map_err(drop)
+                .and_then(|port: u16| TcpStream::connect(("127.0.0.1", port)).map_err(drop))
+            {
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(20)))
+                    .unwrap();
                 return stream;
             }
             assert!(Instant::now() < deadline, "no worker came");
@@ -152,7 +175,11 @@ fn who_waits_in_the_queue_is_served_by_the_successor() {
         // Connects at once: the kernel queues it while no worker lives.
         let next = keeper.ask();
         assert_ne!(next, last);
-        assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "took {:?}",
+            began.elapsed()
+        );
         last = next;
     }
     keeper.connect().write_all(b"e").unwrap();
@@ -163,7 +190,10 @@ fn who_waits_in_the_queue_is_served_by_the_successor() {
 fn a_request_to_end_reaches_the_worker_and_its_code_comes_back() {
     let mut keeper = Keeper::start();
     keeper.ask();
-    let killed = Command::new("kill").arg("-TERM").arg(keeper.process.id().to_string()).status();
+    let killed = Command::new("kill")
+        .arg("-TERM")
+        .arg(keeper.process.id().to_string())
+        .status();
     assert!(killed.unwrap().success());
     assert_eq!(keeper.ended().code(), Some(7));
 }
@@ -188,7 +218,10 @@ fn the_worker_dies_with_its_keeper() {
         stat.is_ok_and(|s| !s.contains(") Z "))
     };
     while alive() {
-        assert!(Instant::now() < deadline, "worker {pid} outlives its keeper");
+        assert!(
+            Instant::now() < deadline,
+            "worker {pid} outlives its keeper"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

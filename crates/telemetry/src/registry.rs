@@ -137,10 +137,17 @@ pub fn register_process_metrics(registry: &Registry) {
         if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
             out.describe("process_open_fds", "gauge", "Open file descriptors");
             // The directory itself is open now.
-            out.sample("process_open_fds", "", &[], open.count().saturating_sub(1) as f64);
+            out.sample(
+                "process_open_fds",
+                "",
+                &[],
+                open.count().saturating_sub(1) as f64,
+            );
         }
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let soft = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
         if let Some(max) = soft.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
             out.describe("process_max_fds", "gauge", "Limit of open file descriptors");
             out.sample("process_max_fds", "", &[], max);

@@ -134,7 +134,6 @@ impl Connections {
         })
     }
 
-
     /// Ends the connections of a pod, or all.
     pub(crate) fn stop(&self, pod: Option<PodSerial>, reason: StopReason) {
         for connection in self.table.borrow().values() {
@@ -153,16 +152,24 @@ impl Connections {
 
     pub(crate) fn show(&self) -> Vec<Shown> {
         let table = self.table.borrow();
-        table.values().take(CONNECTIONS_SHOWN).map(|c| c.shown.clone()).collect()
+        table
+            .values()
+            .take(CONNECTIONS_SHOWN)
+            .map(|c| c.shown.clone())
+            .collect()
     }
 
     /// Cuts what `snapshot` no longer allows. Asks only where policies or the destination changed.
     pub(crate) async fn check_again(&self, snapshot: &Snapshot) {
-        let policies_changed =
-            self.policy_generation.replace(snapshot.policy_generation) != snapshot.policy_generation;
+        let policies_changed = self.policy_generation.replace(snapshot.policy_generation)
+            != snapshot.policy_generation;
         let inbound: Vec<Rc<Connection>> = {
             let table = self.table.borrow();
-            table.values().filter(|c| c.check.is_some()).cloned().collect()
+            table
+                .values()
+                .filter(|c| c.check.is_some())
+                .cloned()
+                .collect()
         };
         for some in inbound.chunks(CHECKS_AT_ONCE) {
             for connection in some {
@@ -177,7 +184,8 @@ impl Connection {
     /// Bytes from client to server and back.
     fn bytes(&self) -> (u64, u64) {
         let (to_tunnel, to_app) = (self.counters.to_tunnel.get(), self.counters.to_app.get());
-        let client_is_in_the_tunnel = self.shown.reporter == Reporter::Destination && self.shown.tunnel;
+        let client_is_in_the_tunnel =
+            self.shown.reporter == Reporter::Destination && self.shown.tunnel;
         if client_is_in_the_tunnel {
             (to_app, to_tunnel)
         } else {

@@ -82,7 +82,11 @@ impl Discovery {
                     &["reason"],
                 ),
                 rejected: registry
-                    .counter("tulle_xds_rejected", "Discovery resources that could not be used", &[])
+                    .counter(
+                        "tulle_xds_rejected",
+                        "Discovery resources that could not be used",
+                        &[],
+                    )
                     .get(),
             },
             on_connect: Box::new(on_connect),
@@ -93,7 +97,10 @@ impl Discovery {
     pub(crate) fn restore(&mut self, contents: Contents) {
         let policies = contents.policies.iter().map(tulle_policy::Policy::key);
         self.unconfirmed.policies = policies.collect();
-        let services = contents.services.iter().map(|s| s.key().as_str().to_owned());
+        let services = contents
+            .services
+            .iter()
+            .map(|s| s.key().as_str().to_owned());
         let workloads = contents.workloads.iter().map(|w| w.uid.to_string());
         self.unconfirmed.addresses = services.chain(workloads).collect();
         self.state.publish(|snapshot| {
@@ -110,7 +117,12 @@ impl Discovery {
         });
     }
 
-    fn upsert(&mut self, type_url: &str, snapshot: &mut Snapshot, resource: &Resource) -> Result<(), String> {
+    fn upsert(
+        &mut self,
+        type_url: &str,
+        snapshot: &mut Snapshot,
+        resource: &Resource,
+    ) -> Result<(), String> {
         if type_url == AUTHORIZATION_TYPE {
             let policy = decode_authorization(&resource.body).map_err(|e| e.to_string())?;
             self.unconfirmed.policies.remove(&*resource.name);
@@ -140,7 +152,8 @@ impl Discovery {
         };
         if !gone.is_empty() {
             self.state.publish(|snapshot| {
-                gone.iter().for_each(|name| remove(type_url, snapshot, name));
+                gone.iter()
+                    .for_each(|name| remove(type_url, snapshot, name));
                 type_url == AUTHORIZATION_TYPE
             });
         }

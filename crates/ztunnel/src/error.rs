@@ -63,7 +63,9 @@ pub enum Error {
 /// Why one connection fails. The text goes to the log; the peer learns only that it failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("the pod {0} is not known to the mesh yet: its workload did not arrive from the control plane")]
+    #[error(
+        "the pod {0} is not known to the mesh yet: its workload did not arrive from the control plane"
+    )]
     UnknownPod(Arc<str>),
     #[error("the pod's own proxy port {0} was dialled")]
     OwnPort(u16),
@@ -73,7 +75,9 @@ pub(crate) enum Failure {
         port: u16,
         why: NoEndpointText,
     },
-    #[error("{0} has a waypoint, which this version cannot reach; refused rather than passed by it")]
+    #[error(
+        "{0} has a waypoint, which this version cannot reach; refused rather than passed by it"
+    )]
     Waypoint(Arc<str>),
     #[error("workload {0} has no address that can be dialled")]
     NoAddress(Arc<str>),
@@ -82,7 +86,10 @@ pub(crate) enum Failure {
     #[error("no certificate for this pod: {0}")]
     Certificate(#[from] GetError),
     #[error("cannot connect to {to}: {error}")]
-    Dial { to: SocketAddr, error: Arc<io::Error> },
+    Dial {
+        to: SocketAddr,
+        error: Arc<io::Error>,
+    },
     #[error("cannot connect to {to} within {after:?}{hint}")]
     DialTimeout {
         to: SocketAddr,
@@ -138,10 +145,12 @@ impl Failure {
             Self::Denied(_) | Self::DeniedLater(_) => ResponseFlags::Denied,
             Self::Certificate(_) => ResponseFlags::Identity,
             Self::DialTimeout { hint, .. } if !hint.is_empty() => ResponseFlags::NetworkPolicy,
-            Self::Tunnel(error) | Self::Open(tulle_hbone::OpenError::Tunnel(error)) => match error {
-                tulle_hbone::Error::Tls(_) => ResponseFlags::TlsFailure,
-                _ => ResponseFlags::Http2Handshake,
-            },
+            Self::Tunnel(error) | Self::Open(tulle_hbone::OpenError::Tunnel(error)) => {
+                match error {
+                    tulle_hbone::Error::Tls(_) => ResponseFlags::TlsFailure,
+                    _ => ResponseFlags::Http2Handshake,
+                }
+            }
             _ => ResponseFlags::Connect,
         }
     }
@@ -171,9 +180,9 @@ pub(crate) fn relay_failure(
         EndReason::PeerReset(0 | 8) => None,
         EndReason::PeerReset(code) => Some(Failure::PeerReset(*code)),
         EndReason::Tunnel(error) => Some(Failure::Tunnel(error.clone())),
-        EndReason::Stopped(StopReason::Policy) => {
-            Some(Failure::DeniedLater(denial.unwrap_or_else(|| "denied".into())))
-        }
+        EndReason::Stopped(StopReason::Policy) => Some(Failure::DeniedLater(
+            denial.unwrap_or_else(|| "denied".into()),
+        )),
         EndReason::Stopped(StopReason::Drain) => Some(Failure::Drained),
         EndReason::Stopped(StopReason::Removed) => Some(Failure::Removed),
     }

@@ -82,27 +82,73 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, tcp: TcpStream, sou
 async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request) {
     let began = Instant::now();
     let snapshot = worker.shared.state.load();
-    let workload = snapshot.again(&arrival.workload).unwrap_or(&arrival.workload).clone();
+    let workload = snapshot
+        .again(&arrival.workload)
+        .unwrap_or(&arrival.workload)
+        .clone();
     let host = authority::forwarded_host(request.forwarded.as_deref());
-    let target = authority::target(&snapshot, &workload, arrival.local, &request.authority, host);
-    let text: Arc<str> = request.authority.chars().take(PEER_AUTHORITY).collect::<String>().into();
-    let Target { destination, service } = match target {
+    let target = authority::target(
+        &snapshot,
+        &workload,
+        arrival.local,
+        &request.authority,
+        host,
+    );
+    let text: Arc<str> = request
+        .authority
+        .chars()
+        .take(PEER_AUTHORITY)
+        .collect::<String>()
+        .into();
+    let Target {
+        destination,
+        service,
+    } = match target {
         Ok(target) => target,
         Err((status, failure)) => {
-            early_failure(Reporter::Destination, arrival.source, arrival.local, &failure);
+            early_failure(
+                Reporter::Destination,
+                arrival.source,
+                arrival.local,
+                &failure,
+            );
             return request.refuse(status);
         }
     };
     let client = client(&snapshot, &workload, &arrival);
-    let report = open_report(&worker, began, &arrival, &workload, client.as_ref(), service.as_ref(), text);
+    let report = open_report(
+        &worker,
+        began,
+        &arrival,
+        &workload,
+        client.as_ref(),
+        service.as_ref(),
+        text,
+    );
     let peer_ip = arrival.source.ip();
-    let check = Check::new(workload.clone(), Some(arrival.peer.clone()), peer_ip, destination);
+    let check = Check::new(
+        workload.clone(),
+        Some(arrival.peer.clone()),
+        peer_ip,
+        destination,
+    );
     if let Verdict::Denied(reason) = check.evaluate(&snapshot) {
-        report.end(&worker.shard, (0, 0), Some(&Failure::Denied(reason.to_string().into())));
+        report.end(
+            &worker.shard,
+            (0, 0),
+            Some(&Failure::Denied(reason.to_string().into())),
+        );
         return request.refuse(401);
     }
     let from = worker.original_source(peer_ip, destination.ip());
-    let dialled = dial(&arrival.pod.netns, destination, from, worker.shared.options.mark, "").await;
+    let dialled = dial(
+        &arrival.pod.netns,
+        destination,
+        from,
+        worker.shared.options.mark,
+        "",
+    )
+    .await;
     let app = match dialled {
         Ok(app) => app,
         Err(failure) => {
@@ -121,7 +167,11 @@ async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request
     let (pod, series) = (arrival.pod.clone(), report.series().clone());
     let Some(registered) = worker.connections.register(pod, shown, series, Some(check)) else {
         reset(app);
-        report.end(&worker.shard, (0, 0), Some(&Failure::Full(CONNECTIONS_PER_WORKER)));
+        report.end(
+            &worker.shard,
+            (0, 0),
+            Some(&Failure::Full(CONNECTIONS_PER_WORKER)),
+        );
         return request.refuse(503);
     };
     // Policies that were published while the application was dialled.
@@ -131,16 +181,25 @@ async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request
         report.end(&worker.shard, (0, 0), Some(&Failure::Denied(reason)));
         return request.refuse(401);
     }
-    let own = worker.shared.options.response_baggage.then(|| baggage(&workload)).flatten();
+    let own = worker
+        .shared
+        .options
+        .response_baggage
+        .then(|| baggage(&workload))
+        .flatten();
     let stream = request.accept(own.as_deref());
-    let end = stream.relay(app, registered.counters(), registered.stopped()).await;
+    let end = stream
+        .relay(app, registered.counters(), registered.stopped())
+        .await;
     let failure = relay_failure(&end.reason, registered.denial());
     report.end(&worker.shard, registered.finish(), failure.as_ref());
 }
 
 /// The client's workload, if the one at its address is who its certificate says.
 fn client(snapshot: &Snapshot, own: &Workload, arrival: &Arrival) -> Option<Arc<Workload>> {
-    let at = snapshot.mesh.workload_at(&own.network, arrival.source.ip())?;
+    let at = snapshot
+        .mesh
+        .workload_at(&own.network, arrival.source.ip())?;
     (at.identity() == arrival.peer).then(|| at.clone())
 }
 

@@ -20,7 +20,12 @@ use crate::report::{Known, Report, early_failure};
 use crate::worker::Worker;
 
 /// One plain connection, from accept to end. A denial ends in RST: the client sees that nothing was served.
-pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, client: TcpStream, source: SocketAddr) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    client: TcpStream,
+    source: SocketAddr,
+) {
     let began = Instant::now();
     let source = socket::unmap(source);
     let early = |at: SocketAddr, failure: Failure| {
@@ -50,7 +55,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, client: TcpStream, 
         began,
         Known {
             reporter: Reporter::Destination,
-            source: (source, snapshot.mesh.workload_at(&workload.network, source.ip())),
+            source: (
+                source,
+                snapshot.mesh.workload_at(&workload.network, source.ip()),
+            ),
             source_identity: None,
             destination: (destination, Some(&workload)),
             destination_identity: None,
@@ -67,7 +75,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, client: TcpStream, 
         return refuse(client, report, Failure::Denied(reason.to_string().into()));
     }
     let from = worker.original_source(source.ip(), destination.ip());
-    let dialled = dial(&pod.netns, destination, from, worker.shared.options.mark, "").await;
+    let dialled = dial(
+        &pod.netns,
+        destination,
+        from,
+        worker.shared.options.mark,
+        "",
+    )
+    .await;
     let app = match dialled {
         Ok(app) => app,
         Err(failure) => return refuse(client, report, failure),

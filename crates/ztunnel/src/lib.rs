@@ -10,6 +10,8 @@ mod connections;
 mod dial;
 mod discovery;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod inbound;
 mod inbound_plain;
 pub mod limits;

@@ -60,8 +60,9 @@ impl Options {
     /// Reads the environment of the process.
     pub fn from_env() -> Result<Self, Error> {
         // Names and values that are not UTF-8 are none of ours.
-        let vars = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let vars = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Self::from_vars(vars.collect())
     }
 
@@ -86,13 +87,15 @@ impl Options {
             original_source: parse(&vars, "ENABLE_ORIG_SRC")?.unwrap_or(true),
             workers: threads::workers(&vars)?,
             hbone: Settings {
-                stream_window: parse(&vars, "HTTP2_STREAM_WINDOW_SIZE")?.unwrap_or(defaults.stream_window),
+                stream_window: parse(&vars, "HTTP2_STREAM_WINDOW_SIZE")?
+                    .unwrap_or(defaults.stream_window),
                 connection_window: parse(&vars, "HTTP2_CONNECTION_WINDOW_SIZE")?
                     .unwrap_or(defaults.connection_window),
                 max_frame: parse(&vars, "HTTP2_FRAME_SIZE")?.unwrap_or(defaults.max_frame),
                 pool_max_streams: parse(&vars, "POOL_MAX_STREAMS_PER_CONNECTION")?
                     .unwrap_or(defaults.pool_max_streams),
-                pool_idle: duration(&vars, "POOL_UNUSED_RELEASE_TIMEOUT")?.unwrap_or(defaults.pool_idle),
+                pool_idle: duration(&vars, "POOL_UNUSED_RELEASE_TIMEOUT")?
+                    .unwrap_or(defaults.pool_idle),
                 ..defaults
             },
             response_baggage: parse(&vars, "ENABLE_RESPONSE_BAGGAGE")?.unwrap_or(false),
@@ -148,7 +151,11 @@ fn endpoint(vars: &Vars, cluster_id: &str, names: &EndpointNames) -> Endpoint {
         Some((header.to_ascii_lowercase(), value.clone()))
     });
     Endpoint {
-        address: if address.contains("://") { address } else { format!("https://{address}") },
+        address: if address.contains("://") {
+            address
+        } else {
+            format!("https://{address}")
+        },
         roots,
         server_name: text(names.server_name),
         token: std::path::Path::new(&token).exists().then(|| token.into()),
@@ -162,11 +169,13 @@ fn drain(vars: &Vars) -> Result<Duration, Error> {
     if let Some(deadline) = duration(vars, "CONNECTION_TERMINATION_DEADLINE")? {
         return Ok(deadline);
     }
-    Ok(match parse::<u64>(vars, "TERMINATION_GRACE_PERIOD_SECONDS")? {
-        None => Duration::from_secs(5),
-        Some(grace) if grace > 10 => Duration::from_secs(grace - 5),
-        Some(grace) => Duration::from_secs(grace.saturating_sub(1).max(1)),
-    })
+    Ok(
+        match parse::<u64>(vars, "TERMINATION_GRACE_PERIOD_SECONDS")? {
+            None => Duration::from_secs(5),
+            Some(grace) if grace > 10 => Duration::from_secs(grace - 5),
+            Some(grace) => Duration::from_secs(grace.saturating_sub(1).max(1)),
+        },
+    )
 }
 
 fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -176,7 +185,9 @@ fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     let Some(value) = vars.get(name).filter(|v| !v.is_empty()) else {
         return Ok(None);
     };
-    let parsed = value.parse().map_err(|error: T::Err| invalid(name, value, error));
+    let parsed = value
+        .parse()
+        .map_err(|error: T::Err| invalid(name, value, error));
     parsed.map(Some)
 }
 
@@ -197,10 +208,14 @@ fn duration(vars: &Vars, name: &'static str) -> Result<Option<Duration>, Error> 
     let mut total = Duration::ZERO;
     let mut rest = value.trim();
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let milliseconds = match unit.trim() {
             "ms" => 1,
@@ -211,7 +226,9 @@ fn duration(vars: &Vars, name: &'static str) -> Result<Option<Duration>, Error> 
             _ => return Err(wrong()),
         };
         let part = number.checked_mul(milliseconds).ok_or_else(wrong)?;
-        total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
+        total = total
+            .checked_add(Duration::from_millis(part))
+            .ok_or_else(wrong)?;
         rest = tail;
     }
     Ok(Some(total))

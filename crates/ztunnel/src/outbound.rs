@@ -62,7 +62,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
             }
         };
         let connecting = connect(&worker, &pod, &client, &route, source).await;
-        if let (Err(failure), Some(endpoint), Some(_)) = (&connecting, &route.workload, &route.service)
+        if let (Err(failure), Some(endpoint), Some(_)) =
+            (&connecting, &route.workload, &route.service)
             && failure.another_may_answer()
             && tried.len() + 1 < ENDPOINT_ATTEMPTS
         {
@@ -82,7 +83,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
     };
     let series = report.series().clone();
     let Some(registered) = worker.connections.register(pod, shown, series, None) else {
-        report.end(&worker.shard, (0, 0), Some(&Failure::Full(CONNECTIONS_PER_WORKER)));
+        report.end(
+            &worker.shard,
+            (0, 0),
+            Some(&Failure::Full(CONNECTIONS_PER_WORKER)),
+        );
         return reset(app);
     };
     let stopped = registered.stopped();
@@ -120,7 +125,11 @@ async fn connect(
             let peer = dial(&pod.netns, *to, None, mark, "").await?;
             Ok(Upstream::Plain(peer))
         }
-        Hop::Tunnel { to, authority, expected } => {
+        Hop::Tunnel {
+            to,
+            authority,
+            expected,
+        } => {
             let request = Connect {
                 authority: authority.to_string(),
                 baggage: baggage(client),
@@ -153,7 +162,14 @@ async fn make_tunnel(
 ) -> Result<client::Tunnel, Failure> {
     let shared = &worker.shared;
     let epoch = shared.certificates.get(source).await?;
-    let tcp = dial(&pod.netns, to, None, shared.options.mark, NETWORK_POLICY_HINT).await?;
+    let tcp = dial(
+        &pod.netns,
+        to,
+        None,
+        shared.options.mark,
+        NETWORK_POLICY_HINT,
+    )
+    .await?;
     client::connect(tcp, &epoch.client, expected.clone(), &shared.options.hbone)
         .await
         .map_err(Failure::Tunnel)
@@ -169,7 +185,11 @@ fn open_report(
     let own = client.identity();
     let (to, tunnel) = match &route.hop {
         Hop::Plain(to) => (*to, None),
-        Hop::Tunnel { to, authority, expected } => (*to, Some((authority, expected.first()))),
+        Hop::Tunnel {
+            to,
+            authority,
+            expected,
+        } => (*to, Some((authority, expected.first()))),
     };
     Report::open(
         &worker.shard,

@@ -39,7 +39,13 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    pub(crate) fn new(uid: &str, info: PodInfo, netns: NetNs, cluster: &str, network: Arc<str>) -> Self {
+    pub(crate) fn new(
+        uid: &str,
+        info: PodInfo,
+        netns: NetNs,
+        cluster: &str,
+        network: Arc<str>,
+    ) -> Self {
         let workload = format!("{cluster}//Pod/{}/{}", info.namespace, info.name);
         Self {
             serial: PodSerial(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -55,13 +61,21 @@ impl Pod {
     pub(crate) fn expected_identity(&self, snapshot: &Snapshot, trust_domain: &str) -> Identity {
         match self.find(snapshot, None) {
             Some(workload) => workload.identity(),
-            None => Identity::new(trust_domain, &*self.info.namespace, &*self.info.service_account),
+            None => Identity::new(
+                trust_domain,
+                &*self.info.namespace,
+                &*self.info.service_account,
+            ),
         }
     }
 
     /// The pod's workload; waits for discovery, because a new pod's first connection may come before its workload does.
     /// Never somebody else's: what does not agree with the node agent's word is not it.
-    pub(crate) async fn workload(&self, state: &State, own: IpAddr) -> Result<Arc<Workload>, Failure> {
+    pub(crate) async fn workload(
+        &self,
+        state: &State,
+        own: IpAddr,
+    ) -> Result<Arc<Workload>, Failure> {
         if let Some(workload) = self.find(&state.load(), Some(own)) {
             return Ok(workload);
         }
@@ -73,7 +87,11 @@ impl Pod {
 
     fn find(&self, snapshot: &Snapshot, own: Option<IpAddr>) -> Option<Arc<Workload>> {
         let by_uid = snapshot.mesh.workload(&self.workload);
-        let by_address = || snapshot.mesh.workload_at(&self.network, own?.to_canonical());
+        let by_address = || {
+            snapshot
+                .mesh
+                .workload_at(&self.network, own?.to_canonical())
+        };
         let workload = by_uid.or_else(by_address)?;
         let agrees = *workload.name == *self.info.name
             && *workload.namespace == *self.info.namespace

@@ -29,7 +29,8 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     fn open(netns: &NetNs) -> io::Result<Self> {
-        let listen = |port| socket::listen(netns, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port));
+        let listen =
+            |port| socket::listen(netns, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port));
         Ok(Self {
             outbound: listen(PORT_OUTBOUND)?,
             plain: listen(PORT_INBOUND_PLAIN)?,
@@ -41,7 +42,9 @@ impl Sockets {
 /// Why a pod is not served. Goes to the node agent and to the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PodError {
-    #[error("cannot listen in the pod's network namespace: {0}; does the application use port 15001, 15006 or 15008?")]
+    #[error(
+        "cannot listen in the pod's network namespace: {0}; does the application use port 15001, 15006 or 15008?"
+    )]
     Listen(#[source] io::Error),
     #[error("{PODS} pods are served already")]
     Full,
@@ -87,16 +90,32 @@ impl Metrics {
     fn new(registry: &Registry) -> Self {
         Self {
             active: registry
-                .gauge("workload_manager_active_proxy_count", "Pods that are served", &[])
+                .gauge(
+                    "workload_manager_active_proxy_count",
+                    "Pods that are served",
+                    &[],
+                )
                 .get(),
             pending: registry
-                .gauge("workload_manager_pending_proxy_count", "Pods that cannot be served yet", &[])
+                .gauge(
+                    "workload_manager_pending_proxy_count",
+                    "Pods that cannot be served yet",
+                    &[],
+                )
                 .get(),
             started: registry
-                .counter("workload_manager_proxies_started", "Pods that began to be served", &[])
+                .counter(
+                    "workload_manager_proxies_started",
+                    "Pods that began to be served",
+                    &[],
+                )
                 .get(),
             stopped: registry
-                .counter("workload_manager_proxies_stopped", "Pods that ended to be served", &[])
+                .counter(
+                    "workload_manager_proxies_stopped",
+                    "Pods that ended to be served",
+                    &[],
+                )
                 .get(),
         }
     }
@@ -141,7 +160,12 @@ impl Pods {
     }
 
     /// A pod is enrolled. Idempotent by network namespace; the same uid with another namespace is a replacement.
-    pub(crate) async fn add(&mut self, uid: &str, info: PodInfo, netns: NetNs) -> Result<(), PodError> {
+    pub(crate) async fn add(
+        &mut self,
+        uid: &str,
+        info: PodInfo,
+        netns: NetNs,
+    ) -> Result<(), PodError> {
         if let Some(entry) = self.entries.get(uid) {
             if entry.up && entry.pod.netns.id() == netns.id() && entry.pod.info == info {
                 return Ok(());
@@ -194,10 +218,13 @@ impl Pods {
     /// Tries again what failed.
     pub(crate) async fn retry(&mut self) {
         let failed = self.entries.iter().filter(|(_, entry)| !entry.up);
-        let failed: Vec<(String, Arc<Pod>)> =
-            failed.map(|(uid, entry)| (uid.clone(), entry.pod.clone())).collect();
+        let failed: Vec<(String, Arc<Pod>)> = failed
+            .map(|(uid, entry)| (uid.clone(), entry.pod.clone()))
+            .collect();
         for (uid, pod) in failed {
-            let started = self.start(&uid, pod.info.clone(), pod.netns.clone(), Vec::new()).await;
+            let started = self
+                .start(&uid, pod.info.clone(), pod.netns.clone(), Vec::new())
+                .await;
             if let Err(error) = started {
                 tracing::warn!(pod = %pod.name(), %error, "still cannot serve the pod");
             }
@@ -253,7 +280,11 @@ impl Pods {
 
     /// Drops the certificate with its last pod, once that pod's connections have ended too.
     fn forget_identity(&self, identity: Identity) {
-        if self.entries.values().any(|entry| entry.identity == identity) {
+        if self
+            .entries
+            .values()
+            .any(|entry| entry.identity == identity)
+        {
             return;
         }
         let (shared, mut shown) = (self.shared.clone(), self.shown());
@@ -273,15 +304,22 @@ impl Pods {
     fn publish(&self) {
         let up = self.entries.values().filter(|entry| entry.up).count();
         let pending = self.entries.len() - up;
-        self.metrics.active.set(i64::try_from(up).unwrap_or(i64::MAX));
-        self.metrics.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.metrics
+            .active
+            .set(i64::try_from(up).unwrap_or(i64::MAX));
+        self.metrics
+            .pending
+            .set(i64::try_from(pending).unwrap_or(i64::MAX));
         self.condition.set(self.told && pending == 0);
         let state = |entry: &Entry| PodState {
             info: entry.pod.info.clone(),
             trust_domain: entry.identity.trust_domain.clone(),
             up: entry.up,
         };
-        let all = self.entries.iter().map(|(uid, entry)| (uid.clone(), state(entry)));
+        let all = self
+            .entries
+            .iter()
+            .map(|(uid, entry)| (uid.clone(), state(entry)));
         self.shown.send_replace(all.collect());
     }
 }

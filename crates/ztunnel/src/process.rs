@@ -85,7 +85,12 @@ async fn serve(options: Options) -> Result<(), Error> {
     serve_pages(&shared.options, admin, &registry, &readiness).await?;
     if let Some(keeper) = keeper.clone() {
         let changed = certificates.changed.subscribe();
-        let sealing = sealed::keep(keeper, shared.state.clone(), shared.certificates.clone(), changed);
+        let sealing = sealed::keep(
+            keeper,
+            shared.state.clone(),
+            shared.certificates.clone(),
+            changed,
+        );
         tokio::spawn(sealing);
     }
     let config = client::Config {
@@ -136,7 +141,11 @@ async fn take_over(
     true
 }
 
-fn share(options: Options, registry: &Registry, drain: Drain) -> (Arc<Shared>, Arc<CertificateWatch>) {
+fn share(
+    options: Options,
+    registry: &Registry,
+    drain: Drain,
+) -> (Arc<Shared>, Arc<CertificateWatch>) {
     let watching = Arc::new(CertificateWatch::new(registry));
     let authority = Arc::new(CertificateAuthority::new(options.authority.clone()));
     let settings = Settings {
@@ -164,7 +173,10 @@ fn start_workers(shared: &Arc<Shared>) -> Result<(Vec<mpsc::Sender<Command>>, Wo
     let receivers = Mutex::new(receivers.into_iter().map(Some).collect::<Vec<_>>());
     let shared = shared.clone();
     let workers = Workers::start("ztunnel", count, move |index| {
-        let mine = receivers.lock().ok().and_then(|mut all| all.get_mut(index)?.take());
+        let mine = receivers
+            .lock()
+            .ok()
+            .and_then(|mut all| all.get_mut(index)?.take());
         let shared = shared.clone();
         async move {
             if let Some(commands) = mine {
@@ -273,7 +285,11 @@ impl CertificateWatch {
                 &["identity"],
             ),
             failures: registry
-                .counter("tulle_certificate_failures", "Certificates that could not be fetched", &[])
+                .counter(
+                    "tulle_certificate_failures",
+                    "Certificates that could not be fetched",
+                    &[],
+                )
                 .get(),
         }
     }
@@ -288,10 +304,20 @@ impl CertificateWatch {
 impl Observer for CertificateWatch {
     fn issued(&self, epoch: &Arc<Epoch>) {
         self.changed.send_modify(|count| *count += 1);
-        let expires = epoch.not_after.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let expires = epoch
+            .not_after
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
         let seconds = i64::try_from(expires.as_secs()).unwrap_or(i64::MAX);
-        self.expiry.with(&[&epoch.identity.to_string()]).set(seconds);
-        for worker in self.workers.lock().iter().flat_map(|workers| workers.iter()) {
+        self.expiry
+            .with(&[&epoch.identity.to_string()])
+            .set(seconds);
+        for worker in self
+            .workers
+            .lock()
+            .iter()
+            .flat_map(|workers| workers.iter())
+        {
             // A worker with a full queue keeps its old tunnels a little longer: their certificate is still valid.
             let _ = worker.try_send(Command::Renewed(epoch.identity.clone()));
         }

@@ -69,7 +69,12 @@ impl Report {
     }
 
     /// Counts and logs the end; `received` is client to server, `sent` server to client.
-    pub(crate) fn end(self, shard: &Shard, (received, sent): (u64, u64), failure: Option<&Failure>) {
+    pub(crate) fn end(
+        self,
+        shard: &Shard,
+        (received, sent): (u64, u64),
+        failure: Option<&Failure>,
+    ) {
         match failure {
             None => self.series.close(),
             Some(failure) => self.series.fail(failure.flags()),

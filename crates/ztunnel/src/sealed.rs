@@ -41,8 +41,10 @@ pub(crate) fn take(restored: &mut Restored) -> Option<(Contents, Vec<Credentials
     let mut blob = |key: &str| {
         let fd = restored.remove(key)?.into_iter().next()?;
         let read = memory::read_sealed(&fd);
-        read.inspect_err(|error| tracing::warn!(key, %error, "cannot read what the predecessor left"))
-            .ok()
+        read.inspect_err(
+            |error| tracing::warn!(key, %error, "cannot read what the predecessor left"),
+        )
+        .ok()
     };
     let snapshot = blob(SNAPSHOT)?;
     let credentials = blob(CERTIFICATES).unwrap_or_default();
@@ -114,7 +116,10 @@ pub(crate) async fn keep(
 
 async fn put(keeper: &Client, key: &str, blob: &[u8]) -> io::Result<()> {
     let fd: OwnedFd = memory::seal(key, blob)?;
-    keeper.put(key, &[fd.as_fd()]).await.map_err(io::Error::other)
+    keeper
+        .put(key, &[fd.as_fd()])
+        .await
+        .map_err(io::Error::other)
 }
 
 fn write_snapshot(snapshot: &Snapshot) -> Vec<u8> {

@@ -206,7 +206,9 @@ async fn remove(worker: Rc<Worker>, pod: Arc<Pod>) {
         () = tokio::time::sleep(worker.shared.options.drain) => {}
         () = drain.expired() => {}
     }
-    worker.connections.stop(Some(pod.serial), StopReason::Removed);
+    worker
+        .connections
+        .stop(Some(pod.serial), StopReason::Removed);
     worker.tunnels.abort(Some(pod.serial));
 }
 
@@ -215,7 +217,10 @@ async fn keep_checking(worker: Rc<Worker>) {
     let mut published = worker.shared.state.subscribe();
     while published.changed().await.is_ok() {
         published.borrow_and_update();
-        worker.connections.check_again(&worker.shared.state.load()).await;
+        worker
+            .connections
+            .check_again(&worker.shared.state.load())
+            .await;
     }
 }
 

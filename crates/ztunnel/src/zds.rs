@@ -94,9 +94,12 @@ async fn session(socket: &Path, stream: &SeqStream, pods: &mut Pods) -> Result<(
         }
         let request = WorkloadRequest::decode(&buffer[..length]);
         let payload = request.ok().and_then(|request| request.payload);
-        let payload = payload.ok_or_else(|| broken(socket, "a message that this version does not know"))?;
+        let payload =
+            payload.ok_or_else(|| broken(socket, "a message that this version does not know"))?;
         let error = apply(socket, payload, fds, pods, &mut listed).await?;
-        answer(stream, error).await.map_err(|error| lost(socket, error))?;
+        answer(stream, error)
+            .await
+            .map_err(|error| lost(socket, error))?;
     }
 }
 
@@ -114,8 +117,12 @@ async fn apply(
     }
     match payload {
         Payload::Add(add) => {
-            let [fd] = <[OwnedFd; 1]>::try_from(fds)
-                .map_err(|fds| broken(socket, &format!("add with {} descriptors instead of one", fds.len())))?;
+            let [fd] = <[OwnedFd; 1]>::try_from(fds).map_err(|fds| {
+                broken(
+                    socket,
+                    &format!("add with {} descriptors instead of one", fds.len()),
+                )
+            })?;
             let uid = named(socket, &add.uid)?;
             if let Some(listed) = listed {
                 listed.insert(uid);
@@ -193,6 +200,3 @@ fn broken(socket: &Path, what: &str) -> Error {
         what: what.to_owned(),
     }
 }
-
-#[cfg(test)]
-mod tests;

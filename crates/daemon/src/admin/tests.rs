@@ -20,18 +20,33 @@ async fn ask(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await
+    ask(
+        address,
+        &format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"),
+    )
+    .await
 }
 
 #[tokio::test]
 async fn pages_by_path_and_by_prefix() {
     let pages = Pages::new()
-        .on("/exact", |visit| async move { Page::text(200, format!("q={}", visit.query["q"])) })
-        .on("/debug/*", |visit| async move { Page::text(200, visit.path) })
-        .on("/debug/deep/*", |_| async move { Page::text(200, "deeper") });
+        .on("/exact", |visit| async move {
+            Page::text(200, format!("q={}", visit.query["q"]))
+        })
+        .on(
+            "/debug/*",
+            |visit| async move { Page::text(200, visit.path) },
+        )
+        .on(
+            "/debug/deep/*",
+            |_| async move { Page::text(200, "deeper") },
+        );
     let address = serving(pages).await;
     let answer = get(address, "/exact?q=a%20b+c%2&x").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nq=a b c%2"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nq=a b c%2"),
+        "{answer}"
+    );
     assert!(get(address, "/debug/x").await.ends_with("/debug/x"));
     assert!(get(address, "/debug/deep/x").await.ends_with("deeper"));
     assert!(get(address, "/nothing").await.starts_with("HTTP/1.1 404 "));
@@ -43,10 +58,16 @@ async fn readiness_says_what_is_missing() {
     let condition = readiness.condition("state manager");
     let address = serving(Pages::new().with_readiness(&readiness)).await;
     let answer = get(address, "/healthz/ready").await;
-    assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("state manager"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 500 ") && answer.contains("state manager"),
+        "{answer}"
+    );
     condition.set(true);
     let answer = get(address, "/healthz/ready").await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ready\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ready\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -56,11 +77,18 @@ async fn metrics_in_the_format_that_is_asked_for() {
     let address = serving(Pages::new().with_metrics(&registry)).await;
     for path in ["/metrics", "/stats/prometheus"] {
         let answer = get(address, path).await;
-        assert!(answer.contains("content-type: text/plain; version=0.0.4") && !answer.contains("# EOF"), "{answer}");
+        assert!(
+            answer.contains("content-type: text/plain; version=0.0.4") && !answer.contains("# EOF"),
+            "{answer}"
+        );
     }
     let request = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: application/openmetrics-text\r\nconnection: close\r\n\r\n";
     let answer = ask(address, request).await;
-    assert!(answer.contains("content-type: application/openmetrics-text") && answer.ends_with("# EOF\n"), "{answer}");
+    assert!(
+        answer.contains("content-type: application/openmetrics-text")
+            && answer.ends_with("# EOF\n"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -69,7 +97,10 @@ async fn log_levels_change_by_post_only() {
     assert!(get(address, "/logging").await.starts_with("HTTP/1.1 405 "));
     let post = "POST /logging?level=loud HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     let answer = ask(address, post).await;
-    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("usage:"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains("usage:"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -96,12 +127,19 @@ async fn a_client_that_says_nothing_is_left() {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answer = Vec::new();
     let read = tokio::time::timeout(2 * ADMIN_HEAD_DEADLINE, stream.read_to_end(&mut answer));
-    assert!(read.await.is_ok(), "still open after {ADMIN_HEAD_DEADLINE:?}");
+    assert!(
+        read.await.is_ok(),
+        "still open after {ADMIN_HEAD_DEADLINE:?}"
+    );
 }
 
 #[tokio::test]
 async fn rubbish_is_answered_and_does_no_harm() {
     let address = serving(Pages::new().on("/", |_| async { Page::html("fine") })).await;
-    assert!(ask(address, "\u{1}\u{2}\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+    assert!(
+        ask(address, "\u{1}\u{2}\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400 ")
+    );
     assert!(get(address, "/").await.ends_with("fine"));
 }

@@ -34,7 +34,12 @@ proptest! {
 async fn a_worker_takes_what_was_kept_and_is_bounded() {
     let (ours, theirs) = seqpacket::pair().unwrap();
     let file = tempfile::tempfile().unwrap();
-    seqpacket::send(&ours, &Message::Kept("a".to_owned()).encode(), &[file.as_fd(), file.as_fd()]).unwrap();
+    seqpacket::send(
+        &ours,
+        &Message::Kept("a".to_owned()).encode(),
+        &[file.as_fd(), file.as_fd()],
+    )
+    .unwrap();
     seqpacket::send(&ours, &Message::Complete.encode(), &[]).unwrap();
     let socket = SeqStream::from_fd(theirs).unwrap();
     let (client, restored) = Client::take(socket).await.unwrap();
@@ -44,11 +49,17 @@ async fn a_worker_takes_what_was_kept_and_is_bounded() {
     client.put("b", &[file.as_fd()]).await.unwrap();
     let mut buffer = [0; 100];
     let (length, fds) = seqpacket::recv(&ours, &mut buffer).unwrap();
-    assert_eq!(Message::decode(&buffer[..length]), Some(Message::Put("b".to_owned())));
+    assert_eq!(
+        Message::decode(&buffer[..length]),
+        Some(Message::Put("b".to_owned()))
+    );
     assert_eq!(fds.len(), 1);
 
     let long = "x".repeat(crate::limits::KEPT_KEY + 1);
     assert!(client.put(&long, &[]).await.is_err());
     drop(ours);
-    assert!(client.terminated().await.is_err(), "a keeper that is gone must be noticed");
+    assert!(
+        client.terminated().await.is_err(),
+        "a keeper that is gone must be noticed"
+    );
 }

@@ -10,7 +10,9 @@ async fn each_runs_on_a_thread_of_its_own() {
     let mut workers = Workers::start("w", 3, move |index| {
         let to = to.clone();
         async move {
-            let local = tokio::task::spawn_local(async { std::thread::current().name().map(str::to_owned) });
+            let local = tokio::task::spawn_local(async {
+                std::thread::current().name().map(str::to_owned)
+            });
             to.lock().unwrap().insert((index, local.await.unwrap()));
         }
     })
@@ -20,7 +22,9 @@ async fn each_runs_on_a_thread_of_its_own() {
         ends.insert(index);
     }
     assert_eq!(ends, BTreeSet::from([0, 1, 2]));
-    let expected = (0..3).map(|i| (i, Some(format!("w-{i}")))).collect::<BTreeSet<_>>();
+    let expected = (0..3)
+        .map(|i| (i, Some(format!("w-{i}"))))
+        .collect::<BTreeSet<_>>();
     assert_eq!(*seen.lock().unwrap(), expected);
 }
 

@@ -67,7 +67,10 @@ fn a_denial_is_an_error_with_its_reason() {
     record.reporter = Reporter::Destination;
     record.error = Some("policy rejection: denied by policy default/p rule 0".into());
     let line = text(&record);
-    assert!(line.contains("\terror\taccess\tconnection complete\t"), "{line}");
+    assert!(
+        line.contains("\terror\taccess\tconnection complete\t"),
+        "{line}"
+    );
     assert!(
         line.ends_with("direction=\"inbound\" bytes_sent=84 bytes_recv=175 duration=\"12ms\" error=\"policy rejection: denied by policy default/p rule 0\"\n"),
         "{line}"
@@ -106,7 +109,10 @@ fn an_opened_connection_has_no_bytes_yet() {
     let mut record = complete();
     record.event = Event::Opened;
     let line = text(&record);
-    assert!(line.contains("\tdebug\taccess\tconnection opened\t"), "{line}");
+    assert!(
+        line.contains("\tdebug\taccess\tconnection opened\t"),
+        "{line}"
+    );
     assert!(line.ends_with("direction=\"outbound\"\n"), "{line}");
 }
 

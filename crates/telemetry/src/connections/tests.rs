@@ -17,7 +17,10 @@ fn metrics() -> (Registry, ConnectionMetrics) {
 fn lines(registry: &Registry, name: &str) -> Vec<String> {
     let text = registry.encode(Format::Prometheus);
     let start = format!("{name}{{");
-    text.lines().filter(|l| l.starts_with(&start)).map(str::to_owned).collect()
+    text.lines()
+        .filter(|l| l.starts_with(&start))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -57,7 +60,10 @@ destination_zone=\"unknown\"}}"
     let opened = "istio_tcp_connections_opened_total";
     assert_eq!(family(opened), [line(opened, "-", 1)]);
     let closed = "istio_tcp_connections_closed_total";
-    assert_eq!(family(closed), [line(closed, "-", 0), line(closed, "DENY", 1)]);
+    assert_eq!(
+        family(closed),
+        [line(closed, "-", 0), line(closed, "DENY", 1)]
+    );
     let failed = "istio_tcp_connections_failed_total";
     assert_eq!(family(failed), [line(failed, "DENY", 1)]);
     let received = "istio_tcp_received_bytes_total";
@@ -72,8 +78,12 @@ fn nothing_known_is_unknown_and_has_no_locality() {
     let shard = metrics.shard();
     shard.series(&unknown(Reporter::Source)).open();
     let line = &lines(&registry, "istio_tcp_connections_opened_total")[0];
-    assert!(line.starts_with("istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"unknown\","));
-    assert!(line.ends_with(",request_protocol=\"tcp\",response_flags=\"-\",connection_security_policy=\"unknown\"} 1"));
+    assert!(line.starts_with(
+        "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"unknown\","
+    ));
+    assert!(line.ends_with(
+        ",request_protocol=\"tcp\",response_flags=\"-\",connection_security_policy=\"unknown\"} 1"
+    ));
 }
 
 #[test]
@@ -128,7 +138,10 @@ fn the_same_values_in_new_objects_are_the_same_series() {
     let shard = metrics.shard();
     for _ in 0..3 {
         let renewed = workload("sleep");
-        let ends = ConnectionEnds { source: Some(&renewed), ..unknown(Reporter::Source) };
+        let ends = ConnectionEnds {
+            source: Some(&renewed),
+            ..unknown(Reporter::Source)
+        };
         shard.series(&ends).open();
     }
     let opened = lines(&registry, "istio_tcp_connections_opened_total");
@@ -167,12 +180,19 @@ fn too_many_series_share_one() {
     let shard = metrics.shard();
     for n in 0..SERIES_PER_SHARD + 7 {
         let principal = Identity::new("td", "ns", n.to_string());
-        let ends = ConnectionEnds { source_principal: Some(&principal), ..unknown(Reporter::Destination) };
+        let ends = ConnectionEnds {
+            source_principal: Some(&principal),
+            ..unknown(Reporter::Destination)
+        };
         shard.series(&ends).open();
     }
     let opened = lines(&registry, "istio_tcp_connections_opened_total");
     assert_eq!(opened.len(), SERIES_PER_SHARD + 1);
-    assert!(opened.iter().any(|l| l.contains("source_principal=\"unknown\"") && l.ends_with(" 7")));
+    assert!(
+        opened
+            .iter()
+            .any(|l| l.contains("source_principal=\"unknown\"") && l.ends_with(" 7"))
+    );
     let text = registry.encode(Format::Prometheus);
     assert!(text.contains("\ntulle_connection_series_overflowed_total 7\n"));
 }

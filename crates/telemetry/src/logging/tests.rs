@@ -1,9 +1,19 @@
 use super::*;
 
 fn line(json: bool, fields: &Fields) -> String {
-    let lines = Lines { component: "ztunnel", json };
+    let lines = Lines {
+        component: "ztunnel",
+        json,
+    };
     let mut out = String::new();
-    lines.line(&mut out, &Level::WARN, lines.scope("tulle_ztunnel::xds"), fields).unwrap();
+    lines
+        .line(
+            &mut out,
+            &Level::WARN,
+            lines.scope("tulle_ztunnel::xds"),
+            fields,
+        )
+        .unwrap();
     out
 }
 
@@ -19,7 +29,15 @@ fn fields(json: bool) -> Fields {
 fn text_is_tab_separated() {
     let line = line(false, &fields(false));
     let parts: Vec<&str> = line.split('\t').collect();
-    assert_eq!(parts[1..], ["warn", "xds", "no certificate", "identity=a \"b\" count=3\n"]);
+    assert_eq!(
+        parts[1..],
+        [
+            "warn",
+            "xds",
+            "no certificate",
+            "identity=a \"b\" count=3\n"
+        ]
+    );
     assert!(parts[0].ends_with('Z') && parts[0].len() == "2025-12-31T23:59:59.000042Z".len());
 }
 
@@ -27,12 +45,18 @@ fn text_is_tab_separated() {
 fn json_is_one_object() {
     let line = line(true, &fields(true));
     let end = "\",\"scope\":\"xds\",\"message\":\"no certificate\",\"identity\":\"a \\\"b\\\"\",\"count\":3}\n";
-    assert!(line.starts_with("{\"level\":\"warn\",\"time\":\"") && line.ends_with(end), "{line}");
+    assert!(
+        line.starts_with("{\"level\":\"warn\",\"time\":\"") && line.ends_with(end),
+        "{line}"
+    );
 }
 
 #[test]
 fn scopes_are_short() {
-    let lines = Lines { component: "ztunnel", json: false };
+    let lines = Lines {
+        component: "ztunnel",
+        json: false,
+    };
     assert_eq!(lines.scope("tulle_ztunnel::xds"), "xds");
     assert_eq!(lines.scope("tulle_ztunnel"), "ztunnel");
     assert_eq!(lines.scope("tulle_hbone::pool"), "hbone::pool");
@@ -42,19 +66,33 @@ fn scopes_are_short() {
 #[test]
 fn levels_of_admin_clients() {
     assert_eq!(directives("debug").unwrap(), "debug");
-    assert_eq!(directives("access:debug,tulle_xds::client:off").unwrap(), "access=debug,tulle_xds::client=off");
+    assert_eq!(
+        directives("access:debug,tulle_xds::client:off").unwrap(),
+        "access=debug,tulle_xds::client=off"
+    );
     for wrong in ["", "verbose", "access", "access:loud", ":debug", "access:"] {
-        assert!(matches!(directives(wrong), Err(LogError::Level(_))), "{wrong:?}");
+        assert!(
+            matches!(directives(wrong), Err(LogError::Level(_))),
+            "{wrong:?}"
+        );
     }
 }
 
 #[test]
 fn the_access_level_follows_the_filter() {
-    let cases = [("warn", 2), ("info", 3), ("warn,access=debug", 4), ("info,access=off", 0)];
+    let cases = [
+        ("warn", 2),
+        ("info", 3),
+        ("warn,access=debug", 4),
+        ("info,access=off", 0),
+    ];
     for (filter, level) in cases {
         let targets: Targets = filter.parse().unwrap();
         let order = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG];
-        let on = order.iter().take_while(|l| targets.would_enable("access", l)).count();
+        let on = order
+            .iter()
+            .take_while(|l| targets.would_enable("access", l))
+            .count();
         assert_eq!(on, level, "{filter}");
     }
 }

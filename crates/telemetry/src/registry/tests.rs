@@ -36,14 +36,20 @@ push_seconds_count{type="wds"} 3
 #[test]
 fn open_metrics() {
     let text = sample().encode(Format::OpenMetrics);
-    assert!(text.contains("# TYPE istio_xds_message counter\nistio_xds_message_total{"), "{text}");
+    assert!(
+        text.contains("# TYPE istio_xds_message counter\nistio_xds_message_total{"),
+        "{text}"
+    );
     assert!(text.ends_with("# EOF\n"));
 }
 
 #[test]
 fn the_scraper_chooses() {
     assert_eq!(Format::negotiate(None), Format::Prometheus);
-    assert_eq!(Format::negotiate(Some("text/plain;version=0.0.4")), Format::Prometheus);
+    assert_eq!(
+        Format::negotiate(Some("text/plain;version=0.0.4")),
+        Format::Prometheus
+    );
     let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
     assert_eq!(Format::negotiate(Some(prometheus)), Format::OpenMetrics);
 }
@@ -57,7 +63,12 @@ fn too_many_label_values_share_one_series() {
     }
     let text = registry.encode(Format::Prometheus);
     assert!(text.contains("many_total{n=\"overflow\"} 5\n"));
-    assert_eq!(text.lines().filter(|l| l.starts_with("many_total{")).count(), SERIES_PER_FAMILY + 1);
+    assert_eq!(
+        text.lines()
+            .filter(|l| l.starts_with("many_total{"))
+            .count(),
+        SERIES_PER_FAMILY + 1
+    );
 }
 
 #[test]
@@ -80,5 +91,8 @@ fn process_metrics_count_descriptors() {
     };
     let text = registry.encode(Format::Prometheus);
     let open = value(&text, "process_open_fds ");
-    assert!(open >= 3.0 && open <= value(&text, "process_max_fds "), "{text}");
+    assert!(
+        open >= 3.0 && open <= value(&text, "process_max_fds "),
+        "{text}"
+    );
 }

@@ -6,7 +6,11 @@ use super::*;
 
 fn at(seconds: u64, micros: u32) -> String {
     let mut text = String::new();
-    write_time(&mut text, UNIX_EPOCH + Duration::new(seconds, micros * 1000)).unwrap();
+    write_time(
+        &mut text,
+        UNIX_EPOCH + Duration::new(seconds, micros * 1000),
+    )
+    .unwrap();
     text
 }
 

@@ -97,17 +97,27 @@ fn service(mesh: &Mesh, s: &Service) -> Value {
     let key = s.key();
     let exact = |a: &&NetworkAddress| a.range.prefix_len() == a.range.max_prefix_len();
     let endpoints = mesh.endpoints(&key).map(|w| {
-        let ports = w.services.iter().find(|(k, _)| *k == key).map(|(_, ports)| ports);
+        let ports = w
+            .services
+            .iter()
+            .find(|(k, _)| *k == key)
+            .map(|(_, ports)| ports);
         let ports: Map<String, Value> = ports
             .into_iter()
             .flatten()
             .map(|p| (p.service_port.to_string(), json!(p.target_port)))
             .collect();
-        let status = match w.health { Health::Healthy => "Healthy", Health::Unhealthy => "Unhealthy" };
+        let status = match w.health {
+            Health::Healthy => "Healthy",
+            Health::Unhealthy => "Unhealthy",
+        };
         let value = json!({ "workloadUid": w.uid, "service": "", "port": ports, "status": status });
         (w.uid.to_string(), value)
     });
-    let ports = s.ports.iter().map(|p| (p.service_port.to_string(), json!(p.target_port)));
+    let ports = s
+        .ports
+        .iter()
+        .map(|p| (p.service_port.to_string(), json!(p.target_port)));
     let wide = s.addresses.iter().filter(|a| !exact(a));
     let mut value = json!({
         "name": s.name,
@@ -169,7 +179,9 @@ fn policy(p: &Policy) -> Value {
         .iter()
         .map(|rule| {
             let clauses = rule.clauses.iter();
-            clauses.map(|clause| clause.matches.iter().map(matching).collect()).collect()
+            clauses
+                .map(|clause| clause.matches.iter().map(matching).collect())
+                .collect()
         })
         .collect();
     let mut value = json!({
@@ -219,8 +231,13 @@ fn matching(m: &Match) -> Value {
         ("destinationPorts", json!(m.destination_ports)),
         ("notDestinationPorts", json!(m.not_destination_ports)),
     ];
-    let filled = fields.into_iter().filter(|(_, v)| v.as_array().is_some_and(|a| !a.is_empty()));
-    filled.map(|(name, v)| (name.to_owned(), v)).collect::<Map<_, _>>().into()
+    let filled = fields
+        .into_iter()
+        .filter(|(_, v)| v.as_array().is_some_and(|a| !a.is_empty()));
+    filled
+        .map(|(name, v)| (name.to_owned(), v))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn certificates(dump: &Dump) -> Value {
@@ -248,7 +265,9 @@ fn certificate(certificate: &DumpedCertificate) -> Value {
 
 fn pod_state(uid: &str, pod: &PodState, connections: &[Shown]) -> Value {
     let of = |reporter: Reporter| {
-        let own = connections.iter().filter(move |c| *c.pod == *uid && c.reporter == reporter);
+        let own = connections
+            .iter()
+            .filter(move |c| *c.pod == *uid && c.reporter == reporter);
         own.map(connection).collect::<Vec<_>>()
     };
     json!({
@@ -280,7 +299,11 @@ pub(super) fn base64(bytes: &[u8]) -> String {
         let group = at(0) << 16 | at(1) << 8 | at(2);
         for i in 0..4 {
             let index = (group >> (18 - 6 * i)) & 63;
-            text.push(if i <= chunk.len() { char::from(ALPHABET[index as usize]) } else { '=' });
+            text.push(if i <= chunk.len() {
+                char::from(ALPHABET[index as usize])
+            } else {
+                '='
+            });
         }
     }
     text

@@ -29,7 +29,13 @@ pub(super) fn target(
     authority: &str,
     forwarded_host: Option<&str>,
 ) -> Result<Target, (u16, Failure)> {
-    let text = || authority.chars().take(PEER_AUTHORITY).collect::<String>().into();
+    let text = || {
+        authority
+            .chars()
+            .take(PEER_AUTHORITY)
+            .collect::<String>()
+            .into()
+    };
     let (destination, service) = match authority.parse::<SocketAddr>() {
         Ok(wanted) => {
             if wanted.ip().to_canonical() != local.ip() || wanted.port() == 0 {
@@ -41,7 +47,8 @@ pub(super) fn target(
             (SocketAddr::new(local.ip(), wanted.port()), service)
         }
         Err(_) => {
-            let (host, port) = host_and_port(authority).ok_or_else(|| (400, Failure::Authority(text())))?;
+            let (host, port) =
+                host_and_port(authority).ok_or_else(|| (400, Failure::Authority(text())))?;
             let unknown = || (503, Failure::UnknownService(text()));
             let service = served(snapshot, workload, host).ok_or_else(unknown)?;
             let port = target_port(workload, &service, port).ok_or_else(unknown)?;
@@ -51,7 +58,10 @@ pub(super) fn target(
     if crate::is_own_port(destination.port()) {
         return Err((503, Failure::OwnPort(destination.port())));
     }
-    Ok(Target { destination, service })
+    Ok(Target {
+        destination,
+        service,
+    })
 }
 
 /// `host:port` with a plain DNS name.
@@ -72,7 +82,10 @@ fn served(snapshot: &Snapshot, workload: &Workload, host: &str) -> Option<Arc<Se
 
 /// The first service, by name, that leads to this port of the workload: what plain `ip:port` most likely meant.
 fn by_port(snapshot: &Snapshot, workload: &Workload, port: u16) -> Option<Arc<Service>> {
-    let leads = workload.services.iter().filter(|(_, ports)| ports.iter().any(|p| p.target_port == port));
+    let leads = workload
+        .services
+        .iter()
+        .filter(|(_, ports)| ports.iter().any(|p| p.target_port == port));
     let first = leads.map(|(key, _)| key).min()?;
     snapshot.mesh.service(first).cloned()
 }
@@ -87,7 +100,9 @@ fn target_port(workload: &Workload, service: &Service, port: u16) -> Option<u16>
 /// `host` of a `forwarded` header, if it is one.
 pub(super) fn forwarded_host(header: Option<&str>) -> Option<&str> {
     let header = header.filter(|h| h.len() <= PEER_HEADER)?;
-    let mut parts = header.split(';').filter_map(|part| part.trim().split_once('='));
+    let mut parts = header
+        .split(';')
+        .filter_map(|part| part.trim().split_once('='));
     let (_, host) = parts.find(|(name, _)| name.eq_ignore_ascii_case("host"))?;
     Some(host.trim_matches('"'))
 }

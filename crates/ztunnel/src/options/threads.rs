@@ -16,7 +16,11 @@ pub(super) fn workers(vars: &Vars) -> Result<usize, Error> {
     if let Some(percent) = value.strip_suffix('%') {
         let percent: f64 = percent.parse().map_err(|e| invalid(NAME, value, e))?;
         if !(percent > 0.0 && percent <= 100.0) {
-            return Err(invalid(NAME, value, "a percentage is above 0 and at most 100"));
+            return Err(invalid(
+                NAME,
+                value,
+                "a percentage is above 0 and at most 100",
+            ));
         }
         return Ok(ceiling(cpus(vars)? as f64 * percent / 100.0));
     }

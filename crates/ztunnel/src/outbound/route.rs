@@ -3,9 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tulle_model::{
-    Chosen, Destination, Identity, Mode, Service, Tunnel, Workload, choose,
-};
+use tulle_model::{Chosen, Destination, Identity, Mode, Service, Tunnel, Workload, choose};
 
 use crate::error::{Failure, NoEndpointText};
 use crate::limits::REDRAWS;
@@ -63,7 +61,9 @@ pub(crate) fn route(
             }
             to_workload(client, workload, None, original, original.port())
         }
-        Destination::Service(service) => to_service(snapshot, client, service, original, tried, dice),
+        Destination::Service(service) => {
+            to_service(snapshot, client, service, original, tried, dice)
+        }
     }
 }
 
@@ -81,9 +81,13 @@ fn to_service(
     if service.load_balancing.mode == Mode::Passthrough {
         // Not balanced: the address that was dialled is the endpoint's own.
         return match snapshot.mesh.workload_at(&client.network, original.ip()) {
-            Some(workload) => {
-                to_workload(client, workload.clone(), Some(service), original, original.port())
-            }
+            Some(workload) => to_workload(
+                client,
+                workload.clone(),
+                Some(service),
+                original,
+                original.port(),
+            ),
             None => Ok(Route {
                 hop: Hop::Plain(original),
                 workload: None,
@@ -92,7 +96,13 @@ fn to_service(
         };
     }
     let chosen = draw(snapshot, client, &service, original.port(), tried, dice)?;
-    to_workload(client, chosen.workload, Some(service), original, chosen.target_port)
+    to_workload(
+        client,
+        chosen.workload,
+        Some(service),
+        original,
+        chosen.target_port,
+    )
 }
 
 fn draw(
@@ -135,7 +145,8 @@ fn to_workload(
     let ip = if service.is_none() {
         original.ip()
     } else {
-        address(&workload, original.ip()).ok_or_else(|| Failure::NoAddress(workload.name.clone()))?
+        address(&workload, original.ip())
+            .ok_or_else(|| Failure::NoAddress(workload.name.clone()))?
     };
     let target = SocketAddr::new(ip, port);
     let hop = match workload.tunnel {

@@ -15,7 +15,10 @@ const LISTENERS: &str = "listeners";
 
 /// Kubernetes allows no `/` in any of these.
 fn pod_key(uid: &str, info: &PodInfo) -> String {
-    format!("{POD}/{uid}/{}/{}/{}", info.namespace, info.name, info.service_account)
+    format!(
+        "{POD}/{uid}/{}/{}/{}",
+        info.namespace, info.name, info.service_account
+    )
 }
 
 fn listeners_key(uid: &str, worker: usize) -> String {
@@ -23,13 +26,19 @@ fn listeners_key(uid: &str, worker: usize) -> String {
 }
 
 /// Hands copies over.
-pub(super) async fn put(keeper: &Client, pod: &Pod, sockets: &[Sockets]) -> Result<(), ClientError> {
+pub(super) async fn put(
+    keeper: &Client,
+    pod: &Pod,
+    sockets: &[Sockets],
+) -> Result<(), ClientError> {
     for (worker, of) in sockets.iter().enumerate() {
         let fds = [of.outbound.as_fd(), of.plain.as_fd(), of.hbone.as_fd()];
         keeper.put(&listeners_key(&pod.uid, worker), &fds).await?;
     }
     // Last, so that a pod is only seen with all its listeners.
-    keeper.put(&pod_key(&pod.uid, &pod.info), &[pod.netns.fd()]).await
+    keeper
+        .put(&pod_key(&pod.uid, &pod.info), &[pod.netns.fd()])
+        .await
 }
 
 /// Has them given up.
@@ -59,16 +68,27 @@ pub(super) fn take(restored: &mut Restored, workers: usize) -> Vec<Kept> {
                     namespace: namespace.to_owned(),
                     service_account: service_account.to_owned(),
                 };
-                let netns = fds.into_iter().next().and_then(|fd| NetNs::from_fd(fd).ok());
+                let netns = fds
+                    .into_iter()
+                    .next()
+                    .and_then(|fd| NetNs::from_fd(fd).ok());
                 pods.extend(netns.map(|netns| (uid.to_owned(), info, netns)));
             }
-            _ => tracing::warn!(key, "the keeper holds something that nobody knows; given up"),
+            _ => tracing::warn!(
+                key,
+                "the keeper holds something that nobody knows; given up"
+            ),
         }
     }
     let with_sockets = |(uid, info, netns): (String, PodInfo, NetNs)| {
         let own = (0..workers).map_while(|worker| listeners.remove(&(uid.clone(), worker)));
         let sockets = own.collect();
-        Kept { uid, info, netns, sockets }
+        Kept {
+            uid,
+            info,
+            netns,
+            sockets,
+        }
     };
     pods.into_iter().map(with_sockets).collect()
 }

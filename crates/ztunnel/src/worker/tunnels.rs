@@ -46,7 +46,9 @@ impl Tunnels {
 
     fn handles(&self, pod: Option<PodSerial>) -> Vec<Handle> {
         let table = self.table.borrow();
-        let wanted = table.values().filter(|(of, _)| pod.is_none_or(|id| *of == id));
+        let wanted = table
+            .values()
+            .filter(|(of, _)| pod.is_none_or(|id| *of == id));
         wanted.map(|(_, handle)| handle.clone()).collect()
     }
 }
