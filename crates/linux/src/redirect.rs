@@ -135,6 +135,30 @@ pub fn generation(ns: &NetNs) -> io::Result<u32> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel named no generation"))
 }
 
+/// What can be seen cheaply of a namespace: when it changes, somebody touched rules or routing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// See [`generation`].
+    pub generation: u32,
+    /// Our policy routing is there.
+    pub routed: bool,
+}
+
+/// Looks without starting a program.
+///
+/// # Errors
+/// When the namespace cannot be entered.
+pub fn observe(ns: &NetNs) -> io::Result<Observation> {
+    Ok(Observation { generation: generation(ns)?, routed: ns.enter(routing::present)?? })
+}
+
+/// Whether any rules of ours are there, capturing or stopped: what an earlier run may have left.
+#[must_use]
+pub fn installed(ns: &NetNs) -> bool {
+    // A namespace that has never seen a transaction is at its first generation: most need no look.
+    generation(ns).is_ok_and(|number| number > 1) && nft::run(ns, &["-t", "list", "table", "inet", TABLE], "").is_ok()
+}
+
 /// Whether exactly our rules for `redirect` and our routing are in force. Asks `nft`: call it when [`generation`]
 /// changed, not in a tight loop.
 #[must_use]

@@ -298,9 +298,10 @@ fn no_call_fails_while_a_pod_joins_and_leaves_under_load() {
 fn damage_is_seen_by_the_generation_and_repaired() {
     let net = Net::up();
     let wanted = both_families();
-    assert!(!redirect::intact(&net.pod, &wanted));
+    assert!(!redirect::intact(&net.pod, &wanted) && !redirect::installed(&net.pod));
     redirect::install(&net.pod, &wanted).unwrap();
-    assert!(redirect::intact(&net.pod, &wanted));
+    assert!(redirect::intact(&net.pod, &wanted) && redirect::installed(&net.pod));
+    assert_eq!(redirect::observe(&net.pod).unwrap(), redirect::observe(&net.pod).unwrap());
     assert!(
         !redirect::intact(&net.pod, &Redirect::default()),
         "other rules are not these rules"
@@ -330,6 +331,7 @@ fn damage_is_seen_by_the_generation_and_repaired() {
         assert!(redirect::intact(&net.pod, &wanted), "damage {number}");
     }
     ip(&net.pod, "rule del priority 32764");
+    assert!(!redirect::observe(&net.pod).unwrap().routed);
     assert!(!redirect::intact(&net.pod, &wanted));
     redirect::install(&net.pod, &wanted).unwrap();
     ip(&net.pod, "-6 route flush table 100");
