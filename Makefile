@@ -42,7 +42,7 @@ lint: ## Formatting, clippy without a warning, licences and advisories
 .PHONY: bench
 bench: build ## Compare two ztunnels with a plain relay and with the direct path, in one alternating run
 	@$(CARGO) -p tulle-testing --bin bench
-	@$(BIN)/bench --tulle $(BIN)/tulle $(BENCH)
+	@$(BIN)/bench --tulle $(BIN)/tulle --cni-plugin $(CNI) $(BENCH)
 
 .PHONY: image
 image: build ## Write the container image as an OCI archive: target/tulle-image.tar

@@ -2,7 +2,6 @@
 //!
 //! `e2e [--keep] [FILTER...]`: cases whose name contains a filter. TULLE_BIN and TULLE_CNI name the programs to install.
 
-mod fixtures;
 mod lifecycle;
 mod proof;
 mod reach;

@@ -9,8 +9,8 @@ use anyhow::{Context as _, ensure};
 use tulle_testing::kubectl::eventually;
 use tulle_testing::suite::Case;
 
-use crate::fixtures;
 use crate::stage::Stage;
+use tulle_testing::fixtures;
 
 const SOON: Duration = Duration::from_secs(60);
 const MARKER: &str = "tulle-proof-marker-5d1f0c";

@@ -6,8 +6,8 @@ use anyhow::{Context as _, ensure};
 use tulle_testing::kubectl::{becomes, eventually};
 use tulle_testing::suite::Case;
 
-use crate::fixtures;
 use crate::stage::{OUTSIDER, Stage};
+use tulle_testing::fixtures;
 
 const SOON: Duration = Duration::from_secs(60);
 const SLEEP: &str = "deploy/sleep";

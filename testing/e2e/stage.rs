@@ -1,10 +1,8 @@
 //! What the walks need of a stage beyond kubectl: nodes, pods' namespaces, ztunnels, a server outside of the cluster.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -13,9 +11,10 @@ use anyhow::{Context as _, ensure};
 use tulle_playground::{Progress, images, interrupt};
 use tulle_testing::kubectl::{Kubectl, eventually};
 use tulle_testing::load::Outcome;
+use tulle_testing::processes;
 use tulle_testing::stage::{Programs, Stage as Base, samples_directory};
 
-use crate::fixtures;
+use tulle_testing::fixtures;
 
 /// A pod outside of the mesh.
 pub const OUTSIDER: &str = "-n outside deploy/sleep";
@@ -288,17 +287,8 @@ impl Stage {
 
     /// Runs a program of the host in the network namespace of the first pod that the selector finds.
     pub fn in_pod(&self, selector: &str, command: &[&str]) -> anyhow::Result<String> {
-        let uid = self.kubectl.run(&format!(
-            "get pods -l {selector} --field-selector=status.phase=Running -o=jsonpath={{.items[0].metadata.uid}}"
-        ))?;
-        let pid = processes_of(&uid)?
-            .into_keys()
-            .next()
-            .with_context(|| format!("no process of {selector}"))?;
-        let output = Command::new("nsenter")
-            .args(["-t", &pid.to_string(), "-n"])
-            .args(command)
-            .output()?;
+        let pid = processes::one_of(&self.kubectl, &format!("-l {selector}"))?;
+        let output = processes::in_network_of(pid).args(command).output()?;
         ensure!(
             output.status.success(),
             "{command:?}: {}",
@@ -309,60 +299,9 @@ impl Stage {
 
     /// kill -9 of the process that carries the traffic of a node (counted from 0): the keeper's child.
     pub fn kill_ztunnel_worker(&self, node: usize) -> anyhow::Result<()> {
-        let pid = self.ztunnel_processes(node)?.1;
+        let (_, pid) = processes::ztunnel(&self.kubectl, &self.nodes()?[node])?;
         let pid = rustix::process::Pid::from_raw(pid).context("no such pid")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         Ok(())
     }
-
-    /// Keeper and worker of a node's ztunnel (counted from 0), as the host numbers them.
-    pub fn ztunnel_processes(&self, node: usize) -> anyhow::Result<(i32, i32)> {
-        let name = &self.nodes()?[node];
-        let uid = self.kubectl.run(&format!(
-            "get pods -n istio-system -l app=ztunnel --field-selector=spec.nodeName={name},status.phase=Running \
-             -o=jsonpath={{.items[0].metadata.uid}}"
-        ))?;
-        let processes = processes_of(&uid)?;
-        let tulle: BTreeMap<_, _> = processes
-            .into_iter()
-            .filter(|(pid, _)| is_tulle(*pid))
-            .collect();
-        tulle
-            .iter()
-            .find(|(_, parent)| tulle.contains_key(parent))
-            .map(|(worker, keeper)| (*keeper, *worker))
-            .with_context(|| format!("no keeper with a worker among {tulle:?}"))
-    }
-}
-
-fn is_tulle(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with("tulle"))
-}
-
-/// Processes whose control group names the pod, with their parents; as the host numbers them.
-fn processes_of(uid: &str) -> anyhow::Result<BTreeMap<i32, i32>> {
-    ensure!(!uid.is_empty(), "no such pod");
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        if belongs(&entry.path(), uid) {
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let parent = stat
-                .rsplit(") ")
-                .next()
-                .and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
-            found.insert(pid, parent.unwrap_or(0));
-        }
-    }
-    Ok(found)
-}
-
-fn belongs(process: &Path, uid: &str) -> bool {
-    fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains(uid))
 }

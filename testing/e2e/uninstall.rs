@@ -24,7 +24,7 @@ pub const CASES: &[Case<Stage>] = &[
 fn purge(stage: &Stage) -> anyhow::Result<()> {
     let kubectl = &stage.kubectl;
     let before = kubectl.run("get pods -o name")?;
-    stage.tulle(&["uninstall", "--purge", "--yes"])?;
+    stage.tulle(&["uninstall", "--purge"])?;
     ensure!(
         kubectl.run("get pods -o name")? == before,
         "pods were replaced"
@@ -58,7 +58,7 @@ fn purge(stage: &Stage) -> anyhow::Result<()> {
 }
 
 fn again(stage: &Stage) -> anyhow::Result<()> {
-    stage.tulle(&["install", "--yes"])?;
+    stage.tulle(&["install"])?;
     stage.all_enrolled("default")?;
     becomes("calls work", &"200".to_owned(), SOON, || {
         stage

@@ -71,7 +71,16 @@ impl Stage {
         })
     }
 
-    /// Installs the mesh as `tulle install` does anywhere, and deploys the samples meanwhile.
+    /// Installs the mesh as `tulle install` does anywhere.
+    pub fn install_mesh(&self, progress: &mut Progress) -> Result<()> {
+        progress
+            .step("install the mesh: tulle install", |_| {
+                self.tulle(&["install"])
+            })
+            .map(drop)
+    }
+
+    /// Deploys the samples and installs the mesh; both become ready side by side.
     pub fn install(&self, progress: &mut Progress) -> Result<()> {
         progress.step("deploy the samples", |_| {
             let mut apply = vec!["apply".to_owned()];
@@ -88,7 +97,7 @@ impl Stage {
                 .run_args(&apply.iter().map(String::as_str).collect::<Vec<_>>())
         })?;
         progress.step("install the mesh: tulle install", |_| {
-            self.tulle(&["install", "--yes"])
+            self.tulle(&["install"])
         })?;
         progress.step("wait for the samples", |_| {
             self.kubectl
