@@ -5,28 +5,26 @@
 
 mod driver;
 mod receive;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
-use tulle_identity::channel::{Established, RecordError};
+use tulle_identity::channel::Established;
 use tulle_model::Identity;
 
-use crate::flood::Budget;
-use crate::flow::{ReceiveWindow, SendWindow};
-use crate::frame::{PREFACE, Parser, Violation, code, flag, kind, setting};
-use crate::limits;
+use self::state::{Inner, broken_cipher};
+use crate::frame::{Violation, code, flag, kind};
 use crate::server::Incoming;
-use crate::socket::{self};
-use crate::stream::{App, Fate, Stream, StreamState};
+use crate::socket::would_block;
+use crate::stream::{App, Stream, StreamState};
 use crate::transport::Transport;
-use crate::writer::{DataError, Writer};
-use crate::{Error, OpenError, Settings, hpack};
+use crate::writer::DataError;
+use crate::{Error, OpenError, Settings};
 
 /// Which end of the tunnel we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,40 +51,6 @@ pub(crate) struct Core {
     pub(crate) peer: Identity,
     pub(crate) settings: Settings,
     inner: RefCell<Inner>,
-}
-
-/// What changes.
-struct Inner {
-    role: Role,
-    writer: Writer,
-    phase: Phase,
-    driver: Option<Waker>,
-    watchers: Vec<Waker>,
-    /// Sorted by id, which only grows.
-    streams: Vec<Rc<StreamState>>,
-    /// Those whose owners wait for room in the writer or for connection window.
-    waiting: Vec<Rc<StreamState>>,
-    next_stream: u32,
-    last_peer_stream: u32,
-    send: SendWindow,
-    receive: ReceiveWindow,
-    /// Connection credit waits to be sent with the next flush.
-    peer_window: u32,
-    peer_max_streams: u32,
-    /// The peer's first SETTINGS came.
-    settled: bool,
-    preface_left: usize,
-    parser: Parser,
-    decoder: hpack::Decoder,
-    budget: Budget,
-    /// The beginning of a record that is not complete yet.
-    carry: Vec<u8>,
-    requests: VecDeque<Incoming>,
-    acceptor: Option<Waker>,
-    /// Nobody takes requests any more.
-    deaf: bool,
-    /// Something arrived since the driver's last look at the clock.
-    heard: bool,
 }
 
 impl Core {
@@ -127,40 +91,7 @@ impl Core {
         role: Role,
         settings: &Settings,
     ) -> Result<Rc<Self>, Error> {
-        let header_list = match role {
-            Role::Client => settings.client_header_list,
-            Role::Server => settings.server_header_list,
-        };
-        let mut inner = Inner {
-            role,
-            writer: Writer::new(transport, rest.unsent),
-            phase: Phase::Open,
-            driver: None,
-            watchers: Vec::new(),
-            streams: Vec::new(),
-            waiting: Vec::new(),
-            next_stream: 1,
-            last_peer_stream: 0,
-            send: SendWindow::new(limits::DEFAULT_WINDOW),
-            receive: ReceiveWindow::new(settings.connection_window),
-            peer_window: limits::DEFAULT_WINDOW,
-            peer_max_streams: settings.pool_max_streams,
-            settled: false,
-            preface_left: if role == Role::Server {
-                PREFACE.len()
-            } else {
-                0
-            },
-            parser: Parser::new(settings.max_frame as usize, header_list as usize),
-            decoder: hpack::Decoder::new(),
-            budget: Budget::new(),
-            carry: rest.unread,
-            requests: VecDeque::new(),
-            acceptor: None,
-            deaf: false,
-            heard: true,
-        };
-        inner.greet(settings, header_list).map_err(broken_cipher)?;
+        let inner = Inner::greeting(transport, rest.unsent, rest.unread, role, settings)?;
         let core = Rc::new(Self {
             peer,
             settings: settings.clone(),
@@ -267,7 +198,7 @@ impl Core {
                     inner.wake_driver();
                     return Poll::Ready(Ok(n));
                 }
-                Err(DataError::App(error)) if socket::would_block(&error) => {}
+                Err(DataError::App(error)) if would_block(&error) => {}
                 Err(DataError::App(error)) => return Poll::Ready(Err(error)),
                 Err(DataError::Record(error)) => {
                     inner.survive(Err(error));
@@ -379,158 +310,6 @@ pub(crate) struct Rest {
     pub(crate) unsent: Vec<u8>,
     pub(crate) early: Vec<u8>,
     pub(crate) unread: Vec<u8>,
-}
-
-impl Inner {
-    /// Preface, SETTINGS and the connection's window, in one record (RFC 9113 §3.4).
-    fn greet(&mut self, settings: &Settings, header_list: u32) -> Result<(), RecordError> {
-        let mut plain = Vec::with_capacity(128);
-        let mut values = vec![
-            (setting::INITIAL_WINDOW_SIZE, settings.stream_window),
-            (setting::MAX_FRAME_SIZE, settings.max_frame),
-            (setting::MAX_HEADER_LIST_SIZE, header_list),
-        ];
-        match self.role {
-            Role::Client => {
-                plain.extend_from_slice(PREFACE);
-                values.push((setting::ENABLE_PUSH, 0));
-            }
-            Role::Server => values.push((setting::MAX_CONCURRENT_STREAMS, settings.max_streams)),
-        }
-        let mut frame = |kind, payload: &[u8]| {
-            let head = crate::frame::Head {
-                len: payload.len(),
-                kind,
-                flags: 0,
-                stream: 0,
-            };
-            plain.extend_from_slice(&head.encode());
-            plain.extend_from_slice(payload);
-        };
-        let payload: Vec<u8> = values
-            .iter()
-            .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
-            .collect();
-        frame(kind::SETTINGS, &payload);
-        let more = settings
-            .connection_window
-            .saturating_sub(limits::DEFAULT_WINDOW);
-        if more > 0 {
-            frame(kind::WINDOW_UPDATE, &more.to_be_bytes());
-        }
-        self.writer.raw(&plain)
-    }
-
-    fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed(_))
-    }
-
-    fn is_usable(&self) -> bool {
-        matches!(self.phase, Phase::Open) && self.next_stream < limits::LAST_STREAM
-    }
-
-    fn wake_driver(&self) {
-        if let Some(driver) = &self.driver {
-            driver.wake_by_ref();
-        }
-    }
-
-    fn find(&self, id: u32) -> Option<&Rc<StreamState>> {
-        let at = self
-            .streams
-            .binary_search_by_key(&id, |stream| stream.id)
-            .ok()?;
-        self.streams.get(at)
-    }
-
-    fn forget(&mut self, id: u32) {
-        if let Ok(at) = self.streams.binary_search_by_key(&id, |stream| stream.id) {
-            self.streams.remove(at);
-        }
-    }
-
-    fn forget_if_done(&mut self, state: &StreamState) {
-        if state.sent_end.get() && state.received_end.get() {
-            self.forget(state.id);
-        }
-    }
-
-    /// `state`'s owner wants to be woken when there is room and window again.
-    fn wait(&mut self, state: &Rc<StreamState>) {
-        if !state.waiting.replace(true) {
-            self.waiting.push(Rc::clone(state));
-        }
-    }
-
-    fn wake_waiting(&mut self) {
-        for state in self.waiting.drain(..) {
-            state.waiting.set(false);
-            state.wake();
-        }
-    }
-
-    /// Resets a stream that both sides still know; the peer hears of it.
-    fn reset(&mut self, state: &StreamState, code: u32) {
-        if self.find(state.id).is_none() {
-            return;
-        }
-        self.forget(state.id);
-        let sent = self
-            .writer
-            .frame(kind::RST_STREAM, 0, state.id, &code.to_be_bytes());
-        self.survive(sent);
-    }
-
-    fn window_update(&mut self, stream: u32, increment: u32) {
-        let sent = self
-            .writer
-            .frame(kind::WINDOW_UPDATE, 0, stream, &increment.to_be_bytes());
-        self.survive(sent);
-    }
-
-    fn go_away(&mut self, last: u32, code: u32) {
-        let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
-        let sent = self.writer.frame(kind::GOAWAY, 0, 0, &payload);
-        self.survive(sent);
-    }
-
-    /// A cipher that fails ends the tunnel: nothing may go out unsealed or twice.
-    fn survive(&mut self, sealed: Result<(), RecordError>) {
-        if let Err(error) = sealed {
-            self.end(broken_cipher(error));
-        }
-    }
-
-    /// The tunnel is over: everybody learns why.
-    fn end(&mut self, error: Error) {
-        if self.is_closed() {
-            return;
-        }
-        self.phase = Phase::Closed(error.clone());
-        for stream in self.streams.drain(..) {
-            let fate = if stream.answered.get() {
-                Fate::Tunnel(error.clone())
-            } else {
-                Fate::Unprocessed(error.clone())
-            };
-            stream.decide(fate);
-        }
-        self.requests.clear();
-        self.wake_waiting();
-        for watcher in self.watchers.drain(..).chain(self.acceptor.take()) {
-            watcher.wake();
-        }
-        self.wake_driver();
-    }
-}
-
-/// Ours to explain, never the peer's fault.
-fn broken_cipher(error: RecordError) -> Error {
-    match error {
-        RecordError::Cipher(_) => Error::Io(std::sync::Arc::new(std::io::Error::other(error))),
-        RecordError::Alert(_) => Error::Tls(std::sync::Arc::new(error.into())),
-        _ => Error::Tls(std::sync::Arc::new(error.into())),
-    }
 }
 
 impl From<Violation> for Error {

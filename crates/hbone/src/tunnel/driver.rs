@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::receive::Delivery;
-use super::{Core, Inner, Phase, broken_cipher};
+use super::state::{Inner, broken_cipher};
+use super::{Core, Phase};
 use crate::frame::{code, kind};
 use crate::socket::{self, Scratch, would_block};
 use crate::{Error, Settings, limits};

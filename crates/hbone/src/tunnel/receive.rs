@@ -3,7 +3,8 @@
 use std::io::IoSlice;
 use std::rc::Rc;
 
-use super::{Inner, Phase, Role, driver};
+use super::state::Inner;
+use super::{Phase, Role, driver};
 use crate::connect::Head;
 use crate::frame::{Event, PREFACE, Violation, code, flag, kind, setting};
 use crate::hpack::{self, HpackError};
