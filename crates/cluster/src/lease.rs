@@ -8,11 +8,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::error::{Error, Result};
-use crate::limits::{LEASE_DURATION, LEASE_RENEW};
+use crate::limits::{LEASE_DURATION, LEASE_RENEW, RESIGN_DEADLINE};
 use crate::write::{bounded, get};
 
 /// What is led, and who wants to lead.
@@ -26,27 +27,56 @@ pub struct Candidate {
     pub holder: String,
 }
 
-/// Takes part until the returned receiver and all its clones are dropped; then gives the lease
-/// up. `true` means: this replica leads. It turns `false` before anybody else can lead, also
-/// when the API server cannot be reached.
-pub fn take_part(client: Client, candidate: Candidate) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(run(client, candidate, sender));
-    receiver
+/// Taking part in an election.
+pub struct Participation {
+    leads: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
-async fn run(client: Client, candidate: Candidate, leads: watch::Sender<bool>) {
+impl Participation {
+    /// `true` means: this replica leads. It turns `false` before anybody else can lead, also when
+    /// the API server cannot be reached.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
+    /// Gives the lease up, so that the next replica leads at once; waits for that, but not long.
+    pub async fn resign(self) {
+        self.stop.send_replace(true);
+        // A lease that could not be given up runs out by itself.
+        let _ = timeout(RESIGN_DEADLINE, self.task).await;
+    }
+}
+
+/// Takes part until the result is dropped (the lease then runs out) or resigns.
+pub fn take_part(client: Client, candidate: Candidate) -> Participation {
+    let (sender, leads) = watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(run(client, candidate, sender, stopped));
+    Participation { leads, stop, task }
+}
+
+async fn run(
+    client: Client,
+    candidate: Candidate,
+    leads: watch::Sender<bool>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let api: Api<Lease> = Api::namespaced(client, &candidate.namespace);
     let mut election = Election::new(candidate);
     loop {
         election.round(&api, &leads, Instant::now()).await;
         tokio::select! {
             () = sleep(LEASE_RENEW) => {}
-            () = leads.closed() => break,
+            asked = async { stopped.wait_for(|stop| *stop).await.is_ok() } => {
+                let led = leads.send_replace(false);
+                if asked && led {
+                    election.give_up(&api).await;
+                }
+                return;
+            }
         }
-    }
-    if *leads.borrow() {
-        election.give_up(&api).await;
     }
 }
 
@@ -69,7 +99,7 @@ impl Election {
     }
 
     async fn round(&mut self, api: &Api<Lease>, leads: &watch::Sender<bool>, before: Instant) {
-        match tokio::time::timeout(LEASE_DURATION / 2, self.attempt(api, before)).await {
+        match timeout(LEASE_DURATION / 2, self.attempt(api, before)).await {
             Ok(Ok(true)) => self.ours_until = Some(before + LEASE_DURATION),
             Ok(Ok(false)) => self.ours_until = None,
             Ok(Err(error)) => {

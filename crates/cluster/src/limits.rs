@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Objects per page of a list: keeps the memory peak of a first list low.
 pub(crate) const LIST_PAGE: u32 = 250;
+/// A watch is asked for anew after this many seconds. A connection that died without a word is
+/// noticed 5 s after that; resuming costs one request.
+pub(crate) const WATCH_SECONDS: u32 = 60;
 /// Wait before a failed watch is tried again: first, and at most.
 pub(crate) const WATCH_RETRY_FIRST: Duration = Duration::from_millis(50);
 /// See [`WATCH_RETRY_FIRST`].
@@ -29,3 +32,5 @@ pub(crate) const LONGEST_TOKEN: usize = 16 * 1024;
 pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How often the holder renews and the others look.
 pub(crate) const LEASE_RENEW: Duration = Duration::from_secs(4);
+/// How long an orderly end waits for the lease to be given up.
+pub(crate) const RESIGN_DEADLINE: Duration = Duration::from_secs(2);

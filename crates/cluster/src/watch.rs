@@ -21,7 +21,7 @@ use crate::error::{Error, chain};
 use crate::key::Key;
 use crate::limits::{
     ABSENT_KIND_RETRY, LIST_PAGE, WATCH_FAILURES_BEFORE_RELIST, WATCH_RETRY_FIRST,
-    WATCH_RETRY_LONGEST, WATCH_WARN_EVERY,
+    WATCH_RETRY_LONGEST, WATCH_SECONDS, WATCH_WARN_EVERY,
 };
 
 /// One change of the watched set.
@@ -261,6 +261,7 @@ where
         label_selector: selection.labels.clone(),
         field_selector: selection.fields.clone(),
         page_size: Some(LIST_PAGE),
+        timeout: Some(WATCH_SECONDS),
         ..watcher::Config::default()
     };
     watcher::watcher(api.clone(), config).boxed()

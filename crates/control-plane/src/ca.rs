@@ -138,3 +138,6 @@ impl CertificateService {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 
 mod authority;
 mod ca;
+mod convergence;
 mod impersonation;
 mod limits;
 mod mesh;
@@ -22,6 +23,7 @@ mod serving;
 mod status;
 mod tokens;
 mod typed;
+mod unsupported;
 mod watches;
 
 pub use authority::AuthorityUnavailable;

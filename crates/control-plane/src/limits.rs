@@ -52,3 +52,10 @@ pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) const DRAIN: Duration = Duration::from_secs(3);
 /// Largest mesh configuration that is read.
 pub(crate) const LONGEST_MESH_CONFIG: usize = 256 * 1024;
+
+/// Published batches whose arrival is measured at the same time.
+pub(crate) const CONVERGENCE_PENDING: usize = 256;
+/// How often their arrival is looked at.
+pub(crate) const CONVERGENCE_EVERY: Duration = Duration::from_millis(50);
+/// A proxy that takes longer is not waited for.
+pub(crate) const CONVERGENCE_LONGEST: Duration = Duration::from_secs(60);

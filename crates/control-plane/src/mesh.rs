@@ -22,6 +22,7 @@ use tulle_model::ServiceKey;
 use tulle_translate::{Cluster, ObjectKind, ObjectRef, Settings};
 use tulle_xds::server::Publisher;
 
+use crate::convergence::Convergence;
 use crate::limits::{BATCH, LONGEST_BATCH, QUIET};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
@@ -101,21 +102,20 @@ async fn translate(mut to: Translation, mut inputs: mpsc::Receiver<Input>, synce
     while let Some(first) = inputs.recv().await {
         let begun = tokio::time::Instant::now();
         let mut next = Some(first);
-        for _ in 0..BATCH {
-            match next.take() {
-                Some(Input::Change(source, change)) => {
+        let mut taken = 0;
+        while let Some(input) = next.take() {
+            match input {
+                Input::Change(source, change) => {
                     to.metrics.inbound_updates.with(&[source.name()]).inc();
                     change(&mut to);
                 }
-                Some(Input::Synced) => missing = missing.saturating_sub(1),
-                None => break,
+                Input::Synced => missing = missing.saturating_sub(1),
             }
-            let quiet = (tokio::time::Instant::now() + QUIET).min(begun + LONGEST_BATCH);
-            next = timeout_at(quiet, inputs.recv()).await.ok().flatten();
-        }
-        // The bound on a batch ends the loop with a change in hand.
-        if let Some(Input::Change(_, change)) = next {
-            change(&mut to);
+            taken += 1;
+            if taken < BATCH {
+                let quiet = (tokio::time::Instant::now() + QUIET).min(begun + LONGEST_BATCH);
+                next = timeout_at(quiet, inputs.recv()).await.ok().flatten();
+            }
         }
         to.metrics
             .debounce_time
@@ -123,7 +123,7 @@ async fn translate(mut to: Translation, mut inputs: mpsc::Receiver<Input>, synce
         if missing > 0 {
             continue;
         }
-        to.publish();
+        to.publish(begun.into_std());
         if !to.released {
             to.released = true;
             to.publisher.release();
@@ -143,6 +143,7 @@ pub(crate) struct Translation {
     publisher: Publisher,
     authority: Arc<ArcSwap<Authority>>,
     metrics: Arc<Metrics>,
+    convergence: Convergence,
     /// Published services, to count them.
     services: HashSet<ServiceKey>,
     released: bool,
@@ -157,6 +158,7 @@ impl Translation {
         publisher: Publisher,
         authority: Arc<ArcSwap<Authority>>,
         metrics: Arc<Metrics>,
+        convergence: Convergence,
     ) -> Self {
         Self {
             cluster: Cluster::new(base.with_mesh(mesh)),
@@ -167,6 +169,7 @@ impl Translation {
             publisher,
             authority,
             metrics,
+            convergence,
             services: HashSet::new(),
             released: false,
         }
@@ -274,11 +277,12 @@ impl Translation {
 
     /// What is gone needs no status.
     fn forget(&self, kind: ObjectKind, key: Key) {
-        self.statuses.forget(&ObjectRef {
+        let object = ObjectRef {
             kind,
             namespace: key.namespace,
             name: key.name,
-        });
+        };
+        self.statuses.forget(&object.into());
     }
 
     /// An entry that cannot be read adds nothing to the mesh: as if it were not there, and told.

@@ -1,4 +1,8 @@
 //! What is counted, under istiod's names.
+//!
+//! istiod writes its counters without the `_total` that counters of our registry always have, and
+//! its dashboards ask for those names. So they are kept as gauges that only grow: names, labels and
+//! `rate()` are the same.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,47 +10,52 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tulle_identity::Authority;
 use tulle_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
-use tulle_telemetry::{Counter, CounterFamily, Encoder, Gauge, Histogram, Registry};
-use tulle_xds::server::Counters;
+use tulle_telemetry::{Encoder, Gauge, GaugeFamily, Histogram, Registry};
+use tulle_xds::server::{Counters, TypeCounts};
 
 use crate::pods::Pods;
 
 /// Upper bounds in seconds, as istiod's panels expect them.
 const DEBOUNCE: &[f64] = &[0.01, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
 
+/// Likewise, for the way to the proxies.
+const CONVERGENCE: &[f64] = &[0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0];
+
 /// What the parts count themselves.
 pub(crate) struct Metrics {
     pub(crate) registry: Registry,
     /// `pilot_k8s_reg_events`: objects that workloads and services are made of.
-    pub(crate) registry_events: CounterFamily,
+    pub(crate) registry_events: GaugeFamily,
     /// `pilot_k8s_cfg_events`: policies and settings.
-    pub(crate) config_events: CounterFamily,
+    pub(crate) config_events: GaugeFamily,
     /// `pilot_push_triggers`.
-    pub(crate) push_triggers: CounterFamily,
+    pub(crate) push_triggers: GaugeFamily,
     /// `pilot_inbound_updates`.
-    pub(crate) inbound_updates: CounterFamily,
+    pub(crate) inbound_updates: GaugeFamily,
     /// `pilot_debounce_time`: from the first change of a batch to its translation.
     pub(crate) debounce_time: Histogram,
     /// `pilot_xds_push_time`: translating, encoding and publishing one batch.
     pub(crate) push_time: Histogram,
+    /// `pilot_proxy_convergence_time`.
+    pub(crate) convergence_time: Histogram,
     /// `pilot_services`.
     pub(crate) services: Gauge,
     /// `pilot_total_rejected_configs`.
-    pub(crate) rejected_configs: CounterFamily,
-    /// `pilot_status_errors_total`: statuses that could not be written.
-    pub(crate) status_errors: Counter,
-    pub(crate) csr: Counter,
-    pub(crate) issued: Counter,
-    pub(crate) sign_errors: CounterFamily,
-    pub(crate) parse_errors: Counter,
-    pub(crate) authentication_failures: Counter,
+    pub(crate) rejected_configs: GaugeFamily,
+    /// `tulle_status_errors`: statuses that could not be written.
+    pub(crate) status_errors: Gauge,
+    pub(crate) csr: Gauge,
+    pub(crate) issued: Gauge,
+    pub(crate) sign_errors: GaugeFamily,
+    pub(crate) parse_errors: Gauge,
+    pub(crate) authentication_failures: Gauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        let counter = |name, help| registry.counter(name, help, &[]).get();
-        let counters = |name, help, labels| registry.counter(name, help, labels);
+        let counter = |name, help| registry.gauge(name, help, &[]).get();
+        let counters = |name, help, labels| registry.gauge(name, help, labels);
         let histogram = |name, help| registry.histogram(name, help, &[], DEBOUNCE).get();
         registry.build_info("pilot", env!("CARGO_PKG_VERSION"));
         let info = registry.gauge(
@@ -84,6 +93,14 @@ impl Metrics {
                 "pilot_xds_push_time",
                 "Total time in seconds Pilot takes to push.",
             ),
+            convergence_time: registry
+                .histogram(
+                    "pilot_proxy_convergence_time",
+                    "Delay in seconds between config change and a proxy receiving all required configuration.",
+                    &[],
+                    CONVERGENCE,
+                )
+                .get(),
             services: registry
                 .gauge("pilot_services", "Total services known to pilot.", &[])
                 .get(),
@@ -93,7 +110,7 @@ impl Metrics {
                 &["type"],
             ),
             status_errors: counter(
-                "pilot_status_errors",
+                "tulle_status_errors",
                 "Status conditions that could not be written.",
             ),
             csr: counter(
@@ -159,67 +176,47 @@ pub(crate) fn short(type_url: &str) -> &str {
 
 fn discovery(out: &mut Encoder, counters: &Counters) {
     let streams = counters.connected().len() as f64;
-    out.describe(
-        "pilot_xds",
-        "gauge",
-        "Number of endpoints connected to this pilot using XDS.",
-    );
-    out.sample(
-        "pilot_xds",
-        "",
-        &[("version", env!("CARGO_PKG_VERSION"))],
-        streams,
-    );
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    let help = "Number of endpoints connected to this pilot using XDS.";
+    out.describe("pilot_xds", "gauge", help);
+    out.sample("pilot_xds", "", &version, streams);
     let types = counters.types();
-    let family =
-        |out: &mut Encoder, name, help, value: fn(&tulle_xds::server::TypeCounts) -> u64| {
-            out.describe(name, "counter", help);
-            for (type_url, counts) in &types {
-                out.sample(
-                    name,
-                    "_total",
-                    &[("type", short(type_url))],
-                    value(counts) as f64,
-                );
-            }
-        };
+    let mut family = |name, help, value: fn(&TypeCounts) -> u64| {
+        out.describe(name, "gauge", help);
+        for (type_url, counts) in &types {
+            let labels = [("type", short(type_url))];
+            out.sample(name, "", &labels, value(counts) as f64);
+        }
+    };
+    family("pilot_xds_pushes", "Answers sent to proxies.", |counts| {
+        counts.answers
+    });
     family(
-        out,
-        "pilot_xds_pushes",
-        "Pilot build and send errors for lds, rds, cds and eds.",
-        |c| c.answers,
-    );
-    family(out, "tulle_xds_resources", "Resources sent.", |c| {
-        c.resources
-    });
-    family(out, "tulle_xds_removals", "Removals sent.", |c| c.removals);
-    family(out, "tulle_xds_bytes", "Bytes of resources sent.", |c| {
-        c.bytes
-    });
-    out.describe(
         "pilot_total_xds_rejects",
-        "counter",
         "Total number of XDS responses from pilot rejected by proxy.",
+        |counts| counts.rejected,
     );
-    for (type_url, counts) in types.iter().filter(|(_, counts)| counts.rejected > 0) {
-        let labels = [("type", short(type_url))];
-        out.sample(
-            "pilot_total_xds_rejects",
-            "_total",
-            &labels,
-            counts.rejected as f64,
-        );
-    }
-    out.describe(
+    family(
+        "tulle_xds_resources",
+        "Resources sent to proxies.",
+        |counts| counts.resources,
+    );
+    family(
+        "tulle_xds_removals",
+        "Removals sent to proxies.",
+        |counts| counts.removals,
+    );
+    family(
+        "tulle_xds_bytes",
+        "Bytes of resources sent to proxies.",
+        |counts| counts.bytes,
+    );
+    let failed = counters.failed_handshakes() as f64;
+    gauge(
+        out,
         "tulle_xds_failed_handshakes",
-        "counter",
         "TLS handshakes with proxies that failed.",
-    );
-    out.sample(
-        "tulle_xds_failed_handshakes",
-        "_total",
-        &[],
-        counters.failed_handshakes() as f64,
+        failed,
     );
 }
 

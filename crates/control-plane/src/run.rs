@@ -13,16 +13,17 @@ use tracing::{error, info, warn};
 use tulle_api::contract;
 use tulle_api::k8s_openapi::api::core::v1::ConfigMap;
 use tulle_api::mesh::MeshConfig;
-use tulle_cluster::lease::{Candidate, take_part};
+use tulle_cluster::lease::{Candidate, Participation, take_part};
 use tulle_cluster::{Api, Client, Connect};
 use tulle_daemon::{Condition, Readiness, Signals, admin};
 use tulle_identity::Authority;
 use tulle_identity::grpc::ServerTls;
 use tulle_translate::Settings;
-use tulle_xds::server::{Publisher, ServeError, Server};
+use tulle_xds::server::{Counters, Publisher, ServeError, Server};
 
 use crate::authority::Store;
 use crate::ca::{CertificateService, Gate};
+use crate::convergence::Convergence;
 use crate::impersonation::Rules;
 use crate::limits::{CHANGES_WAITING, CONNECT_RETRY, CONNECT_WITHIN, DRAIN};
 use crate::mesh::Translation;
@@ -32,7 +33,7 @@ use crate::pods::Pods;
 use crate::serving::ServingError;
 use crate::status::Statuses;
 use crate::tokens::Tokens;
-use crate::{mesh, mesh_config, pages, roots, serving, status, watches};
+use crate::{mesh, mesh_config, pages, roots, serving, status, unsupported, watches};
 
 /// Name of the Lease whose holder writes status.
 const STATUS_LEASE: &str = "istio-status-leader";
@@ -111,7 +112,7 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
     let serving = readiness.condition("discovery is served");
     let listeners = Listeners::open(&options)?;
     let publisher = Publisher::held();
-    let counters = Arc::default();
+    let counters: Arc<Counters> = Arc::default();
     let debug = pages::debug(
         &metrics.registry,
         &readiness,
@@ -156,7 +157,7 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
         parts.pods.clone(),
     );
     parts.keep_certificates(&mut tasks, store, tls.clone());
-    let leads = parts.translate(&mut tasks, &mesh, synced.clone())?;
+    let election = parts.translate(&mut tasks, &mesh, &counters, synced)?;
     let server = parts.server(counters);
     info!(ready_to_serve_after = ?started.elapsed(), "serving discovery and certificates");
     serving.set(true);
@@ -172,7 +173,7 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
         .await;
     serving.set(false);
     tasks.abort_all();
-    drop(leads);
+    election.resign().await;
     ended
 }
 
@@ -204,8 +205,9 @@ impl Parts {
         &self,
         tasks: &mut JoinSet<&'static str>,
         mesh: &MeshConfig,
+        counters: &Arc<Counters>,
         synced: Condition,
-    ) -> Result<watch::Receiver<bool>, Error> {
+    ) -> Result<Participation, Error> {
         let (inputs, changes) = mpsc::channel(CHANGES_WAITING);
         let namespace = &self.options.namespace;
         let mut watches = watches::start(&self.client, namespace, &inputs, &self.metrics);
@@ -214,6 +216,10 @@ impl Parts {
             "a watch"
         });
         let statuses = Statuses::default();
+        let convergence = Convergence::default();
+        let times = self.metrics.convergence_time.clone();
+        let measuring = convergence.clone().measure(counters.clone(), times);
+        tasks.spawn(named("convergence", measuring));
         let settings = Settings {
             cluster_id: self.options.cluster_id.as_str().into(),
             domain: self.options.domain.as_str().into(),
@@ -228,6 +234,7 @@ impl Parts {
             self.publisher.clone(),
             self.authority.clone(),
             self.metrics.clone(),
+            convergence,
         );
         let ended = mesh::start(translation, changes, synced).map_err(Error::Start)?;
         tasks.spawn(async move {
@@ -235,7 +242,7 @@ impl Parts {
             let _ = ended.await;
             "the translating thread"
         });
-        let leads = take_part(
+        let election = take_part(
             self.client.clone(),
             Candidate {
                 namespace: namespace.clone(),
@@ -244,12 +251,13 @@ impl Parts {
             },
         );
         let errors = self.metrics.status_errors.clone();
-        let writer = status::write(self.client.clone(), statuses, leads.clone(), errors);
+        unsupported::start(&self.client, &statuses, tasks);
+        let writer = status::write(self.client.clone(), statuses, election.leads(), errors);
         tasks.spawn(named("status", writer));
-        Ok(leads)
+        Ok(election)
     }
 
-    fn server(&self, counters: Arc<tulle_xds::server::Counters>) -> Server {
+    fn server(&self, counters: Arc<Counters>) -> Server {
         let gate = Gate {
             tokens: Tokens::new(self.client.clone()),
             authority: self.authority.clone(),
@@ -344,11 +352,16 @@ async fn connect(options: &Options) -> Result<Client, Error> {
 /// The trust domain is needed before anything is signed.
 async fn mesh_settings(client: &Client, namespace: &str) -> MeshConfig {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let mut told = String::new();
     let map = loop {
         match tulle_cluster::get(&maps, contract::CONFIGMAP_MESH).await {
             Ok(map) => break map,
             Err(why) => {
-                error!("mesh configuration: {why}; trying again");
+                let text = why.to_string();
+                if text != told {
+                    error!("mesh configuration: {text}; trying again");
+                    told = text;
+                }
                 sleep(CONNECT_RETRY).await;
             }
         }

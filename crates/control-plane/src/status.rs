@@ -12,10 +12,77 @@ use tulle_api::contract;
 use tulle_api::k8s_openapi::jiff::Timestamp;
 use tulle_cluster::kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use tulle_cluster::{Api, Client, Result};
-use tulle_telemetry::Counter;
+use tulle_telemetry::Gauge;
 use tulle_translate::{Condition, ObjectKind, ObjectRef};
 
 use crate::limits::{STATUS_RETRY, STATUS_TRIES, STATUSES_WAITING};
+
+/// An object that shows conditions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+/// How the API server serves a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    pub(crate) group: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) plural: &'static str,
+}
+
+impl From<ObjectRef> for Target {
+    fn from(object: ObjectRef) -> Self {
+        let ObjectRef {
+            kind,
+            namespace,
+            name,
+        } = object;
+        Self {
+            kind: kind.into(),
+            namespace,
+            name,
+        }
+    }
+}
+
+impl From<ObjectKind> for Kind {
+    fn from(kind: ObjectKind) -> Self {
+        let (group, kind, plural) = match kind {
+            ObjectKind::AuthorizationPolicy => (
+                "security.istio.io",
+                "AuthorizationPolicy",
+                "authorizationpolicies",
+            ),
+            ObjectKind::PeerAuthentication => (
+                "security.istio.io",
+                "PeerAuthentication",
+                "peerauthentications",
+            ),
+            ObjectKind::Service => ("", "Service", "services"),
+            ObjectKind::ServiceEntry => ("networking.istio.io", "ServiceEntry", "serviceentries"),
+            ObjectKind::WorkloadEntry => {
+                ("networking.istio.io", "WorkloadEntry", "workloadentries")
+            }
+        };
+        Self {
+            group,
+            version: "v1",
+            kind,
+            plural,
+        }
+    }
+}
+
+impl Kind {
+    pub(crate) fn resource(self) -> ApiResource {
+        let kind = GroupVersionKind::gvk(self.group, self.version, self.kind);
+        ApiResource::from_gvk_with_plural(&kind, self.plural)
+    }
+}
 
 /// Where conditions are handed in. Clones share one queue.
 #[derive(Clone, Default)]
@@ -30,14 +97,14 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// What every object should show; the next leader starts with all of it.
-    wanted: HashMap<ObjectRef, Vec<Condition>>,
-    queue: VecDeque<ObjectRef>,
-    queued: HashSet<ObjectRef>,
+    wanted: HashMap<Target, Vec<Condition>>,
+    queue: VecDeque<Target>,
+    queued: HashSet<Target>,
 }
 
 impl Statuses {
     /// `conditions` are all that this object should show; none removes ours.
-    pub(crate) fn submit(&self, object: ObjectRef, conditions: Vec<Condition>) {
+    pub(crate) fn submit(&self, object: Target, conditions: Vec<Condition>) {
         let mut state = self.lock();
         let before = if conditions.is_empty() {
             state.wanted.remove(&object)
@@ -53,7 +120,7 @@ impl Statuses {
     }
 
     /// An object that is gone needs no status.
-    pub(crate) fn forget(&self, object: &ObjectRef) {
+    pub(crate) fn forget(&self, object: &Target) {
         self.lock().wanted.remove(object);
     }
 
@@ -63,7 +130,7 @@ impl Statuses {
         all.into_iter().for_each(|object| state.enqueue(object));
     }
 
-    async fn next(&self) -> (ObjectRef, Vec<Condition>) {
+    async fn next(&self) -> (Target, Vec<Condition>) {
         loop {
             if let Some(work) = self.lock().pop() {
                 return work;
@@ -72,7 +139,7 @@ impl Statuses {
         }
     }
 
-    fn again(&self, object: ObjectRef) {
+    fn again(&self, object: Target) {
         self.lock().enqueue(object);
         self.0.changed.notify_one();
     }
@@ -83,7 +150,7 @@ impl Statuses {
 }
 
 impl State {
-    fn enqueue(&mut self, object: ObjectRef) {
+    fn enqueue(&mut self, object: Target) {
         if self.queued.insert(object.clone()) {
             self.queue.push_back(object);
         }
@@ -94,7 +161,7 @@ impl State {
         }
     }
 
-    fn pop(&mut self) -> Option<(ObjectRef, Vec<Condition>)> {
+    fn pop(&mut self) -> Option<(Target, Vec<Condition>)> {
         let object = self.queue.pop_front()?;
         self.queued.remove(&object);
         let conditions = self.wanted.get(&object).cloned().unwrap_or_default();
@@ -107,9 +174,9 @@ pub(crate) async fn write(
     client: Client,
     statuses: Statuses,
     mut leads: watch::Receiver<bool>,
-    errors: Counter,
+    errors: Gauge,
 ) {
-    let mut tries: HashMap<ObjectRef, u32> = HashMap::new();
+    let mut tries: HashMap<Target, u32> = HashMap::new();
     loop {
         if leads.wait_for(|leads| *leads).await.is_err() {
             return;
@@ -148,8 +215,8 @@ pub(crate) async fn write(
     }
 }
 
-async fn write_one(client: &Client, object: &ObjectRef, conditions: &[Condition]) -> Result<()> {
-    let resource = resource(object.kind);
+async fn write_one(client: &Client, object: &Target, conditions: &[Condition]) -> Result<()> {
+    let resource = object.kind.resource();
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &object.namespace, &resource);
     let Some(now) = tulle_cluster::get(&api, &object.name).await? else {
@@ -219,25 +286,6 @@ const OURS: [&str; 3] = [
 /// Istio writes generations as numbers, and as texts in older releases.
 fn generation(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
-}
-
-fn resource(kind: ObjectKind) -> ApiResource {
-    let (group, name, plural) = match kind {
-        ObjectKind::AuthorizationPolicy => (
-            "security.istio.io",
-            "AuthorizationPolicy",
-            "authorizationpolicies",
-        ),
-        ObjectKind::PeerAuthentication => (
-            "security.istio.io",
-            "PeerAuthentication",
-            "peerauthentications",
-        ),
-        ObjectKind::Service => ("", "Service", "services"),
-        ObjectKind::ServiceEntry => ("networking.istio.io", "ServiceEntry", "serviceentries"),
-        ObjectKind::WorkloadEntry => ("networking.istio.io", "WorkloadEntry", "workloadentries"),
-    };
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", name), plural)
 }
 
 #[cfg(test)]

@@ -75,3 +75,6 @@ impl Tokens {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

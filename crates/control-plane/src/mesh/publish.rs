@@ -15,7 +15,8 @@ use super::Translation;
 impl Translation {
     /// Publishes what changed since the last time. The server sends policies before the workloads
     /// that name them, and their removals after.
-    pub(super) fn publish(&mut self) {
+    /// `since` is when the first of the changes came.
+    pub(super) fn publish(&mut self, since: Instant) {
         let begun = Instant::now();
         let changes = self.cluster.take_changes();
         if changes.is_empty() {
@@ -28,7 +29,7 @@ impl Translation {
             conditions,
         } = changes;
         for (object, wanted) in conditions {
-            self.statuses.submit(object, wanted);
+            self.statuses.submit(object.into(), wanted);
         }
         let counts = (workloads.len(), services.len(), policies.len());
         let (put, remove): (Vec<_>, Vec<_>) = policies
@@ -38,7 +39,11 @@ impl Translation {
             Some(policy) => Change::put(&*name, encode_policy(&policy)),
             None => Change::remove(&*name),
         };
-        self.send(AUTHORIZATION_TYPE, put.into_iter().map(policy).collect());
+        self.send(
+            AUTHORIZATION_TYPE,
+            put.into_iter().map(policy).collect(),
+            since,
+        );
         for (key, service) in &services {
             match service {
                 Some(_) => self.services.insert(key.clone()),
@@ -58,8 +63,12 @@ impl Translation {
             None => Change::remove(&*uid),
         });
         let addresses = services.chain(workloads).collect();
-        self.send(ADDRESS_TYPE, addresses);
-        self.send(AUTHORIZATION_TYPE, remove.into_iter().map(policy).collect());
+        self.send(ADDRESS_TYPE, addresses, since);
+        self.send(
+            AUTHORIZATION_TYPE,
+            remove.into_iter().map(policy).collect(),
+            since,
+        );
         self.metrics
             .services
             .set(i64::try_from(self.services.len()).unwrap_or(i64::MAX));
@@ -70,8 +79,10 @@ impl Translation {
         debug!(workloads, services, policies, took = ?begun.elapsed(), "published");
     }
 
-    fn send(&self, type_url: &str, changes: Vec<Change>) {
+    fn send(&self, type_url: &'static str, changes: Vec<Change>, since: Instant) {
         if !changes.is_empty() && self.publisher.publish(type_url, changes) > 0 {
+            self.convergence
+                .published(type_url, self.publisher.sequence(), since);
             self.metrics
                 .push_triggers
                 .with(&[crate::metrics::short(type_url)])

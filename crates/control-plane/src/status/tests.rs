@@ -1,8 +1,8 @@
 use serde_json::json;
 use tulle_api::k8s_openapi::jiff::Timestamp;
-use tulle_translate::{Condition, ObjectKind, ObjectRef};
+use tulle_translate::{Condition, ObjectKind};
 
-use super::{Statuses, merged};
+use super::{Statuses, Target, merged};
 
 fn condition(status: bool, message: &str) -> Condition {
     Condition {
@@ -18,9 +18,9 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_000_000_000).unwrap()
 }
 
-fn object(name: &str) -> ObjectRef {
-    let kind = ObjectKind::AuthorizationPolicy;
-    ObjectRef {
+fn object(name: &str) -> Target {
+    let kind = ObjectKind::AuthorizationPolicy.into();
+    Target {
         kind,
         namespace: "default".into(),
         name: name.into(),

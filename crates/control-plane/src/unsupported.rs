@@ -1,0 +1,86 @@
+//! Kinds that are accepted and have no effect yet: their owners are told in the status, never by
+//! silence. Only the objects' metadata is read.
+
+use futures_util::StreamExt;
+use tokio::task::JoinSet;
+use tulle_cluster::kube::api::{DynamicObject, PartialObjectMeta};
+use tulle_cluster::{Api, Change, Client, Key, Selection};
+use tulle_translate::unsupported_kind;
+
+use crate::status::{Kind, Statuses, Target};
+
+const NETWORKING: &str = "networking.istio.io";
+
+const fn kind(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> Kind {
+    Kind {
+        group,
+        version,
+        kind,
+        plural,
+    }
+}
+
+/// All of them work at layer 7 or configure sidecars.
+const KINDS: [Kind; 10] = [
+    kind(NETWORKING, "v1", "VirtualService", "virtualservices"),
+    kind(NETWORKING, "v1", "DestinationRule", "destinationrules"),
+    kind(NETWORKING, "v1", "Gateway", "gateways"),
+    kind(NETWORKING, "v1", "Sidecar", "sidecars"),
+    kind(NETWORKING, "v1alpha3", "EnvoyFilter", "envoyfilters"),
+    kind(NETWORKING, "v1beta1", "ProxyConfig", "proxyconfigs"),
+    kind(
+        "security.istio.io",
+        "v1",
+        "RequestAuthentication",
+        "requestauthentications",
+    ),
+    kind("telemetry.istio.io", "v1", "Telemetry", "telemetries"),
+    kind(
+        "extensions.istio.io",
+        "v1alpha1",
+        "WasmPlugin",
+        "wasmplugins",
+    ),
+    kind(
+        "extensions.istio.io",
+        "v1alpha1",
+        "TrafficExtension",
+        "trafficextensions",
+    ),
+];
+
+/// Watches them for ever.
+pub(crate) fn start(client: &Client, statuses: &Statuses, tasks: &mut JoinSet<&'static str>) {
+    for kind in KINDS {
+        let api: Api<PartialObjectMeta<DynamicObject>> =
+            Api::all_with(client.clone(), &kind.resource());
+        let mut changes = tulle_cluster::watch(api, Selection::optional());
+        let statuses = statuses.clone();
+        tasks.spawn(async move {
+            while let Some(change) = changes.next().await {
+                match change {
+                    Change::Upsert(object) => {
+                        let condition = unsupported_kind(kind.kind, object.metadata.generation);
+                        statuses.submit(target(kind, Key::of(&object)), vec![condition]);
+                    }
+                    Change::Remove(key) => statuses.forget(&target(kind, key)),
+                    Change::Synced => {}
+                }
+            }
+            "a watch of kinds without effect"
+        });
+    }
+}
+
+fn target(kind: Kind, key: Key) -> Target {
+    Target {
+        kind,
+        namespace: key.namespace,
+        name: key.name,
+    }
+}
