@@ -14,3 +14,6 @@ pub mod telemetry;
 pub use crds::crds;
 pub use k8s_openapi;
 pub use shape::{Duration, FreeForm};
+
+#[cfg(test)]
+mod tests;

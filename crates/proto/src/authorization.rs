@@ -28,7 +28,7 @@ pub fn decode_authorization(bytes: &[u8]) -> Result<Policy, DecodeError> {
     let mut policy = Policy::try_from(message)?;
     if let Some(path) = unknown {
         let why = format!("field {path} is unknown to this proxy; is the control plane newer?");
-        policy.unenforceable.get_or_insert(why.into());
+        policy.unenforceable = Some(why.into());
     }
     Ok(policy)
 }
