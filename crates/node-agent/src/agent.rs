@@ -11,7 +11,7 @@ use tulle_cluster::{Change, Key};
 
 use crate::error::EnrolError;
 use crate::life::{Enrolled, Goal, Means, Rest, Stage};
-use crate::limits::{LEAVING_GRACE, PODS, RETRY_FIRST, RETRY_LONGEST};
+use crate::limits::{DEPARTURES_LOOK, LEAVING_GRACE, PODS, RETRY_FIRST, RETRY_LONGEST};
 use crate::pod::{NamespaceFacts, PodFacts};
 use crate::zds::Served;
 
@@ -192,6 +192,21 @@ impl Agent {
             since,
             told: true,
         })
+    }
+
+    /// Waits until no pod is on its way out: its last rules must not outlive the agent that would remove them.
+    pub(crate) async fn departures(&self) {
+        loop {
+            let stages: Vec<_> = self.slots().values().map(|slot| slot.stage.clone()).collect();
+            let mut leaving = false;
+            for stage in stages {
+                leaving |= matches!(*stage.lock().await, Stage::Leaving { .. });
+            }
+            if !leaving {
+                return;
+            }
+            tokio::time::sleep(DEPARTURES_LOOK).await;
+        }
     }
 
     /// Whether the mesh takes this pod, as far as is known.

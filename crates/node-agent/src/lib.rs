@@ -42,7 +42,7 @@ pub use pod::ANNOTATION_UNENROLL;
 use agent::Agent;
 use installer::Installer;
 use life::Means;
-use limits::{GOODBYE_DEADLINE, ZDS_ADD_DEADLINE};
+use limits::{DEPARTURES_DEADLINE, GOODBYE_DEADLINE, ZDS_ADD_DEADLINE};
 use metrics::Metrics;
 use node::Node;
 use pod::{NamespaceFacts, PodFacts};
@@ -106,6 +106,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let signal = signals.next().await;
     info!("{signal}: ending; pods stay in the mesh");
+    if tokio::time::timeout(DEPARTURES_DEADLINE, agent.departures()).await.is_err() {
+        warn!("pods were still leaving at the deadline: the next agent removes their rules");
+    }
     tasks.shutdown().await;
     say_goodbye(&*records, &installer, &node).await;
     Ok(())

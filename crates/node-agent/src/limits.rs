@@ -19,6 +19,12 @@ pub(crate) const ZDS_DEL_DEADLINE: Duration = Duration::from_secs(6);
 
 /// How long a leaving pod is still served on its HBONE port, until all peers know that it left.
 pub(crate) const LEAVING_GRACE: Duration = Duration::from_secs(3);
+
+/// How long the agent's end waits for pods that are leaving; within the pod's termination grace of 30 s.
+pub(crate) const DEPARTURES_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time between two looks at pods that are leaving.
+pub(crate) const DEPARTURES_LOOK: Duration = Duration::from_millis(50);
 /// First and longest pause before a failed step is tried again.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// See [`RETRY_FIRST`].
