@@ -18,6 +18,8 @@ pub(crate) const ABSENT_KIND_RETRY: Duration = Duration::from_secs(2);
 pub(crate) const WATCH_FAILURES_BEFORE_RELIST: u32 = 5;
 /// While a watch keeps failing, one warning is logged per this time.
 pub(crate) const WATCH_WARN_EVERY: Duration = Duration::from_secs(30);
+/// How long a kind that was just installed may take until its objects can be listed.
+pub(crate) const KIND_SETTLES: Duration = Duration::from_millis(250);
 /// Connecting to the API server and waiting for its first answer.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// One ordinary request (not a watch).

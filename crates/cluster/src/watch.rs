@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, Stream, StreamExt, unfold};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -20,7 +22,7 @@ use tracing::{debug, info, warn};
 use crate::error::{Error, chain};
 use crate::key::Key;
 use crate::limits::{
-    ABSENT_KIND_RETRY, LIST_PAGE, WATCH_FAILURES_BEFORE_RELIST, WATCH_RETRY_FIRST,
+    ABSENT_KIND_RETRY, KIND_SETTLES, LIST_PAGE, WATCH_FAILURES_BEFORE_RELIST, WATCH_RETRY_FIRST,
     WATCH_RETRY_LONGEST, WATCH_SECONDS, WATCH_WARN_EVERY,
 };
 
@@ -104,7 +106,8 @@ where
 struct State<K> {
     api: Api<K>,
     selection: Selection,
-    source: BoxStream<'static, watcher::Result<Event<K>>>,
+    /// `None` until the kind is known to be installed.
+    source: Option<BoxStream<'static, watcher::Result<Event<K>>>>,
     /// Names that the consumer knows.
     known: HashSet<Key>,
     /// Names seen in the list under way, `None` outside of one.
@@ -128,7 +131,7 @@ where
     K::DynamicType: Send,
 {
     fn new(api: Api<K>, selection: Selection) -> Self {
-        let source = source(&api, &selection);
+        let source = (!selection.optional).then(|| source(&api, &selection));
         let trouble = Trouble::new(api.resource_url().to_owned());
         Self {
             api,
@@ -151,7 +154,11 @@ where
                 self.synced = Progress::Told;
                 return Change::Synced;
             }
-            let change = match self.source.next().await {
+            let Some(source) = &mut self.source else {
+                self.look_for_kind().await;
+                continue;
+            };
+            let change = match source.next().await {
                 Some(Ok(event)) => self.event(event),
                 Some(Err(error)) => {
                     self.failed(error).await;
@@ -220,7 +227,9 @@ where
     async fn failed(&mut self, error: watcher::Error) {
         let code = code(&error);
         if code == Some(404) && self.selection.optional {
-            self.absent().await;
+            self.absent();
+            // A new definition is there a moment before its objects can be listed.
+            tokio::time::sleep(KIND_SETTLES).await;
             return;
         }
         let pause = self.trouble.again(&error);
@@ -230,26 +239,53 @@ where
         }
     }
 
-    /// The kind is not installed (any more): nothing of it exists.
-    async fn absent(&mut self) {
-        if self.synced != Progress::Told || !self.known.is_empty() {
-            info!(
-                kind = self.trouble.path,
-                "not installed in this cluster; watching for it"
-            );
-            self.vanished.extend(self.known.drain());
-            self.reached();
-            self.restart();
-            return;
+    /// Starts the watch if the kind is installed, else waits a little. The definition is asked
+    /// for by name: a request for objects of an unknown kind is answered by a page of text, which
+    /// the client library complains about every time.
+    async fn look_for_kind(&mut self) {
+        let Some(name) = definition(self.api.resource_url()) else {
+            return self.restart();
+        };
+        let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> =
+            Api::all(self.api.clone().into_client());
+        match crate::get(&definitions, &name).await {
+            Ok(None) => {
+                if self.synced == Progress::Told && self.known.is_empty() {
+                    tokio::time::sleep(ABSENT_KIND_RETRY).await;
+                } else {
+                    info!(kind = name, "not installed in this cluster; waiting for it");
+                }
+                self.absent();
+            }
+            // Without the right to look there is only to try.
+            Ok(Some(_)) | Err(Error::Forbidden { .. }) => self.restart(),
+            Err(error) => {
+                debug!(kind = name, "looking for the kind: {error}");
+                tokio::time::sleep(ABSENT_KIND_RETRY).await;
+            }
         }
-        tokio::time::sleep(ABSENT_KIND_RETRY).await;
-        self.restart();
+    }
+
+    /// The kind is not installed (any more): nothing of it exists.
+    fn absent(&mut self) {
+        self.vanished.extend(self.known.drain());
+        self.reached();
+        self.listing = None;
+        self.source = None;
     }
 
     fn restart(&mut self) {
         self.listing = None;
-        self.source = source(&self.api, &self.selection);
+        self.source = Some(source(&self.api, &self.selection));
     }
+}
+
+/// Name of the definition of an optional kind, from the path of its objects; `None` for kinds
+/// that can have none.
+fn definition(path: &str) -> Option<String> {
+    let mut parts = path.strip_prefix("/apis/")?.split('/');
+    let group = parts.next().filter(|group| group.contains('.'))?;
+    Some(format!("{}.{group}", parts.next_back()?))
 }
 
 fn source<K>(api: &Api<K>, selection: &Selection) -> BoxStream<'static, watcher::Result<Event<K>>>

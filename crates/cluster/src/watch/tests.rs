@@ -3,6 +3,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::{Change, Selection, watch};
@@ -101,22 +103,35 @@ async fn a_watch_that_ends_is_resumed_where_it_ended() {
 
 #[tokio::test]
 async fn an_absent_kind_is_an_empty_set_until_it_appears() {
-    let absent = || {
-        refusal(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        )
-    };
+    let absent = || refusal(404, "NotFound", "no such definition");
+    let there = json!({ "metadata": { "name": "things.example.com" } });
     let fake = Fake::new(vec![
         absent(),
         absent(),
-        absent(),
+        Answer::Json(200, there.clone()),
+        // The definition is there, its objects are not yet.
+        refusal(404, "NotFound", "not yet"),
+        Answer::Json(200, there),
         page(5, None, vec![config_map("a", 1, "1")]),
     ]);
-    assert_eq!(
-        changes(&fake, Selection::optional(), 2).await,
-        ["synced", "+a=1"]
+    let kind = GroupVersionKind::gvk("example.com", "v1", "Thing");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "things");
+    let api: Api<DynamicObject> = Api::all_with(fake.client(), &resource);
+    let mut stream = watch(api, Selection::optional());
+    let within = Duration::from_secs(30);
+    let first = timeout(within, stream.next()).await.unwrap().unwrap();
+    assert!(matches!(first, Change::Synced), "{first:?}");
+    assert_eq!(fake.requests().len(), 1);
+    let second = timeout(within, stream.next()).await.unwrap().unwrap();
+    assert!(matches!(second, Change::Upsert(_)), "{second:?}");
+    let asked = fake.requests();
+    assert!(
+        asked[0].contains("/customresourcedefinitions/things.example.com"),
+        "{asked:?}"
+    );
+    assert!(
+        asked[5].contains("/apis/example.com/v1/things"),
+        "{asked:?}"
     );
 }
 
