@@ -313,7 +313,9 @@ impl Parser {
             kind::DATA => Ok(State::Data(Data::new(head, head.len, 0, 0))),
             kind::HEADERS => self.header_block(head),
             kind::CONTINUATION => self.continuation(head),
-            kind::SETTINGS if head.len % 6 != 0 || head.has(flag::ACK) && head.len != 0 => {
+            kind::SETTINGS
+                if !head.len.is_multiple_of(6) || head.has(flag::ACK) && head.len != 0 =>
+            {
                 Err(Violation::size("SETTINGS of a wrong length"))
             }
             kind::SETTINGS if head.len > limits::MAX_SETTINGS * 6 => {

@@ -9,7 +9,7 @@ mod table;
 mod tests;
 
 pub(crate) use encode::{literal, status};
-use table::Table;
+use table::{Field, Table};
 
 /// Why a header block was refused. All but `TooLarge` break the compression state: the tunnel is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +69,7 @@ impl Decoder {
     }
 
     /// One field (§6.1, §6.2); `first` is its first octet, still in `input`.
-    fn field(
-        &self,
-        first: u8,
-        input: &mut Input<'_>,
-        left: usize,
-    ) -> Result<(Box<[u8]>, Box<[u8]>), HpackError> {
+    fn field(&self, first: u8, input: &mut Input<'_>, left: usize) -> Result<Field, HpackError> {
         if first & 0x80 != 0 {
             let (name, value) = self.table.get(input.integer(7)?)?;
             return Ok((name.into(), value.into()));

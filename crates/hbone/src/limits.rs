@@ -19,6 +19,8 @@ pub(crate) const SERVER_MAX_STREAMS: u32 = 200;
 pub(crate) const POOL_MAX_STREAMS: u32 = 100;
 /// Life of an unused tunnel in the pool (as ztunnel).
 pub(crate) const POOL_IDLE: Duration = Duration::from_secs(300);
+/// Tunnels in a pool from which on those without streams are let go.
+pub(crate) const POOL_TUNNELS: usize = 2048;
 /// Silence before a PING (as ztunnel).
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Wait for the answer to a PING (as ztunnel).

@@ -1,16 +1,17 @@
 //! The tunnels of a worker, by key. Made once: whoever comes while a tunnel is being made waits for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::{Opened, Tunnel};
-use crate::{Connect, OpenError, Settings};
+use crate::{Connect, OpenError, Settings, limits};
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,8 @@ pub struct Pool<K>(Rc<Shelf<K>>);
 struct Shelf<K> {
     settings: Settings,
     entries: RefCell<HashMap<K, Entry>>,
+    /// The janitor runs: one task per pool, while there is something to look after.
+    tended: Cell<bool>,
 }
 
 /// The tunnels of a key, and the one that is being made.
@@ -44,13 +47,15 @@ struct Entry {
 
 struct Kept {
     tunnel: Tunnel,
-    /// When it was last given out; for the janitor.
+    /// When it was last known to be of use; for the janitor.
     used: Instant,
 }
 
 /// Waiters for a tunnel that is being made. The error travels as `Rc<dyn Any>` inside the outcome of the leader.
 #[derive(Default)]
 struct Flight {
+    /// The key was retired meanwhile: the tunnel is for those who wait for it, and not kept.
+    retired: Cell<bool>,
     landed: RefCell<Option<Outcome>>,
     waiters: RefCell<Vec<Waker>>,
 }
@@ -68,6 +73,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         Self(Rc::new(Shelf {
             settings,
             entries: RefCell::default(),
+            tended: Cell::new(false),
         }))
     }
 
@@ -127,7 +133,9 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         let leader = Leader::new(&self.0, key);
         match connect().await {
             Ok(tunnel) => {
-                self.0.keep(key, &tunnel);
+                if !leader.flight.retired.get() {
+                    self.0.keep(key, &tunnel);
+                }
                 leader.land(Outcome::LookAgain);
                 Ok(Some(tunnel))
             }
@@ -146,6 +154,9 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
             if retire {
                 for kept in entry.tunnels.drain(..) {
                     kept.tunnel.retire();
+                }
+                if let Some(flight) = &entry.making {
+                    flight.retired.set(true);
                 }
             }
             !retire || entry.making.is_some()
@@ -189,14 +200,35 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
 
     fn keep(self: &Rc<Self>, key: &K, tunnel: &Tunnel) {
         let mut entries = self.entries.borrow_mut();
+        let tunnels: usize = entries.values().map(|entry| entry.tunnels.len()).sum();
+        if tunnels >= limits::POOL_TUNNELS {
+            for entry in entries.values_mut() {
+                entry.tunnels.retain(|kept| kept.tunnel.streams() > 0);
+            }
+        }
         let entry = entries.entry(key.clone()).or_default();
         entry.tunnels.push(Kept {
             tunnel: tunnel.clone(),
             used: Instant::now(),
         });
-        if entry.tunnels.len() == 1 {
-            tokio::task::spawn_local(janitor(Rc::downgrade(self), key.clone()));
+        if !self.tended.replace(true) {
+            tokio::task::spawn_local(janitor(Rc::downgrade(self), self.settings.pool_idle));
         }
+    }
+
+    /// Lets go of what is over or was not used for the idle time; whether anything is left.
+    fn tidy(&self, idle: Duration) -> bool {
+        let mut entries = self.entries.borrow_mut();
+        entries.retain(|_, entry| {
+            entry.tunnels.retain_mut(|kept| {
+                if kept.tunnel.streams() > 0 {
+                    kept.used = Instant::now();
+                }
+                kept.tunnel.usable() && kept.used.elapsed() < idle
+            });
+            !entry.tunnels.is_empty() || entry.making.is_some()
+        });
+        !entries.is_empty()
     }
 
     /// Lets go of tunnels that are over, and of a key without any.
@@ -211,29 +243,15 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
     }
 }
 
-/// Retires what nobody used for the idle time; one task per key, which ends with the key's last tunnel.
-async fn janitor<K: Hash + Eq + Clone + 'static>(shelf: Weak<Shelf<K>>, key: K) {
+/// Retires what nobody used for the idle time, as long as there is anything.
+async fn janitor<K: Hash + Eq + Clone + 'static>(shelf: Weak<Shelf<K>>, idle: Duration) {
     loop {
-        let Some(idle) = shelf.upgrade().map(|shelf| shelf.settings.pool_idle) else {
-            return;
-        };
         tokio::time::sleep(idle / 2).await;
         let Some(shelf) = shelf.upgrade() else {
             return;
         };
-        if let Some(entry) = shelf.entries.borrow_mut().get_mut(&key) {
-            entry.tunnels.retain(|kept| {
-                let tunnel = &kept.tunnel;
-                tunnel.usable() && (tunnel.streams() > 0 || kept.used.elapsed() < idle)
-            });
-        }
-        shelf.sweep(&key);
-        if !shelf
-            .entries
-            .borrow()
-            .get(&key)
-            .is_some_and(|entry| !entry.tunnels.is_empty())
-        {
+        if !shelf.tidy(idle) {
+            shelf.tended.set(false);
             return;
         }
     }

@@ -119,7 +119,7 @@ impl Relay<'_> {
             return Poll::Ready(EndReason::Stopped(reason));
         }
         self.state.register(cx);
-        let moved = self.to_app(cx).and_then(|()| self.from_app(cx));
+        let moved = self.move_to_app(cx).and_then(|()| self.move_from_app(cx));
         if moved.is_err() || self.state.app_failed() {
             return Poll::Ready(EndReason::AppReset);
         }
@@ -136,7 +136,7 @@ impl Relay<'_> {
     }
 
     /// Hands on what the application did not take at once, and the end.
-    fn to_app(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn move_to_app(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.state.has_kept() {
             let ready = self.app.socket.borrow().poll_write_ready(cx)?;
             if ready.is_pending() {
@@ -153,7 +153,7 @@ impl Relay<'_> {
     }
 
     /// Takes what the application has to say.
-    fn from_app(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn move_from_app(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         for _ in 0..limits::APP_READS_PER_TURN {
             if self.state.sent_end.get() || self.state.is_over() {
                 return Ok(());

@@ -50,7 +50,7 @@ fn bulk_both_ways_arrives_whole() {
         const CHUNKS: usize = 64;
         let pattern: Rc<Vec<u8>> = Rc::new(
             (0..1_000_003u32)
-                .map(|n| (n * 2_654_435_761 >> 24) as u8)
+                .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
                 .collect(),
         );
         let sent = Rc::clone(&pattern);

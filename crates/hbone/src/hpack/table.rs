@@ -21,9 +21,12 @@ const STATIC: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
+/// Name and value.
+pub(super) type Field = (Box<[u8]>, Box<[u8]>);
+
 /// Both tables in one index space.
 pub(super) struct Table {
-    entries: VecDeque<(Box<[u8]>, Box<[u8]>)>,
+    entries: VecDeque<Field>,
     size: usize,
     capacity: usize,
     /// What our SETTINGS allow; the encoder may choose less.

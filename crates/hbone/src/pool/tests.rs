@@ -203,7 +203,8 @@ fn retired_and_idle_tunnels_close() {
         let held = pool.open("a", connect, &request()).await.unwrap();
         pool.open("b", connect, &request()).await.unwrap();
         assert_eq!(pool.tunnels(), 2);
-        maker.servers.borrow()[1].clone().closed().await;
+        let server = maker.servers.borrow()[1].clone();
+        server.closed().await;
         assert_eq!(pool.tunnels(), 1, "the one with a stream stays");
         pool.retire_where(|key| *key == "a");
         let server = maker.servers.borrow()[0].clone();
@@ -212,5 +213,25 @@ fn retired_and_idle_tunnels_close() {
         assert_eq!(maker.made.get(), 3);
         drop(held);
         server.closed().await;
+    });
+}
+
+#[test]
+fn a_tunnel_that_is_made_while_its_key_is_retired_is_not_kept() {
+    on_worker(async {
+        let (pool, maker) = (Rc::new(Pool::new(Settings::default())), Maker::default());
+        let opening = tokio::task::spawn_local({
+            let (pool, maker) = (Rc::clone(&pool), maker.clone());
+            async move {
+                let connect = async || maker.make(&Settings::default()).await;
+                pool.open("key", connect, &request()).await
+            }
+        });
+        while maker.made.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        pool.retire_where(|_| true);
+        opening.await.unwrap().unwrap();
+        assert_eq!(pool.tunnels(), 0);
     });
 }

@@ -232,7 +232,8 @@ fn continuation_padding_and_unknown_frames_are_understood() {
 
 #[test]
 fn floods_end_the_tunnel() {
-    let floods: [(&str, fn(u32) -> (u8, u8, u32, Vec<u8>)); 5] = [
+    type Frame = (u8, u8, u32, Vec<u8>);
+    let floods: [(&str, fn(u32) -> Frame); 5] = [
         ("ping", |_| (kind::PING, 0, 0, vec![0; 8])),
         ("settings", |_| (kind::SETTINGS, 0, 0, vec![])),
         ("empty data", |_| (kind::DATA, 0, 1, vec![])),
