@@ -7,6 +7,7 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, IpAddr, Ipv4Addr, PrivateKeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tulle_model::Identity;
@@ -78,6 +79,11 @@ pub(crate) fn pair(
 ) -> Result<(ClientTls, ServerTls), TlsError> {
     let provider = provider(settings);
     let refused = |error: rustls::Error| TlsError::Certificate(error.to_string());
+    // Parsed once and shared: a node holds some hundreds of these. Fails if key and certificate do not belong together.
+    let key = material.key.clone_key();
+    let certified =
+        CertifiedKey::from_der(material.chain.to_vec(), key, &provider).map_err(refused)?;
+    let resolver = Arc::new(SingleCertAndKey::from(certified));
 
     let verifier = ServerVerifier::new(material.roots.clone(), provider.clone());
     let mut client = ClientConfig::builder_with_provider(provider.clone())
@@ -85,8 +91,7 @@ pub(crate) fn pair(
         .map_err(refused)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(material.chain.to_vec(), material.key.clone_key())
-        .map_err(refused)?;
+        .with_client_cert_resolver(resolver.clone());
     client.alpn_protocols = vec![ALPN.to_vec()];
     client.enable_sni = false;
     // The tunnel's record layer takes the traffic secrets over after the handshake; they stay in this crate.
@@ -103,8 +108,7 @@ pub(crate) fn pair(
         .with_protocol_versions(&[&TLS13])
         .map_err(refused)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(material.chain.to_vec(), material.key.clone_key())
-        .map_err(refused)?;
+        .with_cert_resolver(resolver);
     server.alpn_protocols = vec![ALPN.to_vec()];
     server.enable_secret_extraction = true;
     server.session_storage = Arc::new(NoServerSessionStorage {});

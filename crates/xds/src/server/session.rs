@@ -135,8 +135,7 @@ impl Session {
                 None => break,
             };
             let may_remove = !later.iter().any(|later| later.pending(&state));
-            if !subscription.has_news(&state) && !(may_remove && subscription.has_removals(&state))
-            {
+            if !(subscription.has_news(&state) || may_remove && subscription.has_removals(&state)) {
                 continue;
             }
             if subscription.unacknowledged.len() >= MAX_UNACKNOWLEDGED {

@@ -235,8 +235,7 @@ async fn errors_say_where_and_why_and_new_roots_are_read() {
         client
             .until("an error", |seen| !seen.errors.is_empty())
             .await;
-        let error = client.proxy.0.borrow().errors[0].clone();
-        error
+        client.proxy.0.borrow().errors[0].clone()
     };
     // Nobody listens.
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
