@@ -2,6 +2,12 @@
 //! over loopback, each part on its own thread. CPU is what the kernel counted for the proxies' threads.
 //!
 //! `measure rr|bulk|connect tunnel|plain SECONDS CONNECTIONS`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a tool for developers"
+)]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

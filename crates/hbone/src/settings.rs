@@ -21,7 +21,8 @@ pub struct Settings {
     pub max_streams: u32,
     /// Streams the pool puts on one tunnel (`POOL_MAX_STREAMS_PER_CONNECTION`).
     pub pool_max_streams: u32,
-    /// How long the pool keeps a tunnel without streams (`POOL_UNUSED_RELEASE_TIMEOUT`).
+    /// How long the pool keeps a tunnel without streams (`POOL_UNUSED_RELEASE_TIMEOUT`). After this time of silence, the peer of
+    /// a tunnel without streams is asked whether it is still there.
     pub pool_idle: Duration,
     /// Silence on a tunnel with streams after which we send a PING.
     pub ping_interval: Duration,

@@ -1,4 +1,9 @@
 //! Both ends of real tunnels, TLS and all, over loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod support;
 

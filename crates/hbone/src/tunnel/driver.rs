@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -41,7 +40,7 @@ struct Driver<'a> {
     clock: Clock,
 }
 
-/// At most one timer per tunnel, and none while it has nothing to watch.
+/// One timer per tunnel, moved as rarely as possible.
 struct Clock {
     sleep: Pin<Box<Sleep>>,
     watch: Watch,
@@ -49,10 +48,11 @@ struct Clock {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Watch {
-    Nothing,
+    /// No streams: from time to time, the peer is asked whether it is still there.
+    Idle,
     /// The peer's SETTINGS must come.
     Preface,
-    /// Streams are open: the peer must be heard of.
+    /// The peer must be heard of.
     Life {
         /// When our unanswered PING went out.
         asked: Option<Instant>,
@@ -157,38 +157,27 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Arms, reads and disarms the timer. Only its expiry costs anything.
+    /// Reads the clock. Only its expiry costs anything.
     fn watch_clock(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         let settings = &self.core.settings;
-        if self.clock.watch == Watch::Nothing {
-            if self.core.inner.borrow().streams.is_empty() {
-                return Ok(());
-            }
-            self.clock
-                .arm(Watch::Life { asked: None }, settings.ping_interval);
+        let mut inner = self.core.inner.borrow_mut();
+        if self.clock.watch == Watch::Idle && !inner.streams.is_empty() {
+            self.clock.arm(Watch::Life { asked: None }, settings);
         }
         while self.clock.sleep.as_mut().poll(cx).is_ready() {
-            let mut inner = self.core.inner.borrow_mut();
-            match self.clock.watch {
+            let next = match self.clock.watch {
                 Watch::Preface if !inner.settled => {
                     return Err(Error::Deadline {
                         stage: "its HTTP/2 preface",
                         after: settings.preface_deadline,
                     });
                 }
-                Watch::Life { asked } => {
-                    let next = inner.still_alive(asked, settings)?;
-                    self.clock.arm(next, settings.ping_interval);
-                }
-                Watch::Preface | Watch::Nothing => self.clock.arm(Watch::Nothing, PARKED),
-            }
-            if self.clock.watch == Watch::Nothing {
-                if inner.streams.is_empty() {
-                    return Ok(());
-                }
-                self.clock
-                    .arm(Watch::Life { asked: None }, settings.ping_interval);
-            }
+                Watch::Preface if inner.streams.is_empty() => Watch::Idle,
+                Watch::Preface => Watch::Life { asked: None },
+                Watch::Idle => inner.still_alive(None, settings)?,
+                Watch::Life { asked } => inner.still_alive(asked, settings)?,
+            };
+            self.clock.arm(next, settings);
             if inner.writer.unsent() > 0 {
                 cx.waker().wake_by_ref();
             }
@@ -197,11 +186,13 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// Where a timer that watches nothing stands; it is not polled, so it wakes nobody.
-const PARKED: Duration = Duration::from_secs(24 * 3600);
-
 impl Clock {
-    fn arm(&mut self, watch: Watch, after: Duration) {
+    fn arm(&mut self, watch: Watch, settings: &Settings) {
+        let after = match watch {
+            Watch::Preface => settings.preface_deadline,
+            Watch::Idle => settings.pool_idle,
+            Watch::Life { .. } => settings.ping_interval,
+        };
         self.watch = watch;
         self.sleep.as_mut().reset(Instant::now() + after);
     }
@@ -247,7 +238,7 @@ impl Inner {
         if std::mem::take(&mut self.heard) {
             let idle = self.streams.is_empty();
             return Ok(if idle {
-                Watch::Nothing
+                Watch::Idle
             } else {
                 Watch::Life { asked: None }
             });
@@ -257,7 +248,6 @@ impl Inner {
                 after: settings.ping_timeout,
             }),
             Some(_) => Ok(Watch::Life { asked }),
-            None if self.streams.is_empty() => Ok(Watch::Nothing),
             None => {
                 let sent = self.writer.frame(kind::PING, 0, 0, &LIFE_PING);
                 self.survive(sent);

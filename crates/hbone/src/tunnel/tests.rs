@@ -1,6 +1,7 @@
 //! Conversations with other HTTP/2 implementations and with scripted peers, without TLS underneath.
 
 mod interop;
+mod life;
 mod raw;
 
 use std::future::{Future, pending};

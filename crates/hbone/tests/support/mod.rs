@@ -16,14 +16,14 @@ use tulle_identity::{Authority, CertificateRequest, Credentials, Epoch, IssuedPe
 use tulle_model::Identity;
 
 /// A certificate authority with two workloads.
-pub struct Mesh {
-    pub authority: Authority,
-    pub client: Epoch,
-    pub server: Epoch,
+pub(crate) struct Mesh {
+    pub(crate) authority: Authority,
+    pub(crate) client: Epoch,
+    pub(crate) server: Epoch,
 }
 
 impl Mesh {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = Authority::new_self_signed("cluster.local").unwrap();
         let client = epoch(&authority, "client");
         let server = epoch(&authority, "server");
@@ -34,12 +34,12 @@ impl Mesh {
         }
     }
 
-    pub fn expected(&self) -> Arc<[Identity]> {
+    pub(crate) fn expected(&self) -> Arc<[Identity]> {
         Arc::from([self.server.identity.clone()])
     }
 }
 
-pub fn epoch(authority: &Authority, account: &str) -> Epoch {
+pub(crate) fn epoch(authority: &Authority, account: &str) -> Epoch {
     let identity = Identity::new(authority.trust_domain(), "test", account);
     let request = CertificateRequest::new(&identity).unwrap();
     let chain = authority
@@ -50,7 +50,7 @@ pub fn epoch(authority: &Authority, account: &str) -> Epoch {
 }
 
 /// Runs a test on a worker, under a deadline.
-pub fn on_worker(test: impl Future<Output = ()>) {
+pub(crate) fn on_worker(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,14 +62,14 @@ pub fn on_worker(test: impl Future<Output = ()>) {
     }));
 }
 
-pub async fn listen() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 /// Connects a tunnel to `at`.
-pub async fn tunnel(mesh: &Mesh, at: SocketAddr, settings: &Settings) -> Tunnel {
+pub(crate) async fn tunnel(mesh: &Mesh, at: SocketAddr, settings: &Settings) -> Tunnel {
     let tcp = TcpStream::connect(at).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     client::connect(tcp, &mesh.client.client, mesh.expected(), settings)
@@ -78,7 +78,7 @@ pub async fn tunnel(mesh: &Mesh, at: SocketAddr, settings: &Settings) -> Tunnel 
 }
 
 /// A pair of connected sockets.
-pub async fn pair() -> (TcpStream, TcpStream) {
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let (listener, at) = listen().await;
     let (near, far) = tokio::join!(TcpStream::connect(at), listener.accept());
     let (near, (far, _)) = (near.unwrap(), far.unwrap());
@@ -88,7 +88,7 @@ pub async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// Serves tunnels: each request is connected to the address it names. Ends of relays go to `ends`.
-pub fn serve(mesh: &Rc<Mesh>, listener: TcpListener, settings: Settings) -> Served {
+pub(crate) fn serve(mesh: &Rc<Mesh>, listener: TcpListener, settings: Settings) -> Served {
     let served = Served::default();
     let (mesh, handles, ends) = (
         Rc::clone(mesh),
@@ -130,13 +130,13 @@ pub fn serve(mesh: &Rc<Mesh>, listener: TcpListener, settings: Settings) -> Serv
 }
 
 #[derive(Default)]
-pub struct Served {
-    pub handles: Rc<std::cell::RefCell<Vec<Handle>>>,
-    pub ends: Rc<std::cell::RefCell<Vec<RelayEnd>>>,
+pub(crate) struct Served {
+    pub(crate) handles: Rc<std::cell::RefCell<Vec<Handle>>>,
+    pub(crate) ends: Rc<std::cell::RefCell<Vec<RelayEnd>>>,
 }
 
 /// An application that sends back what it gets.
-pub async fn echo() -> SocketAddr {
+pub(crate) async fn echo() -> SocketAddr {
     let (listener, at) = listen().await;
     tokio::task::spawn_local(async move {
         loop {
@@ -151,7 +151,7 @@ pub async fn echo() -> SocketAddr {
     at
 }
 
-pub fn connect_to(at: SocketAddr) -> Connect {
+pub(crate) fn connect_to(at: SocketAddr) -> Connect {
     Connect {
         authority: at.to_string(),
         ..Connect::default()
@@ -159,7 +159,7 @@ pub fn connect_to(at: SocketAddr) -> Connect {
 }
 
 /// A connection through `tunnel` to `to`: the application's end of it, and the relay.
-pub async fn through(
+pub(crate) async fn through(
     tunnel: &Tunnel,
     to: SocketAddr,
 ) -> (TcpStream, tokio::task::JoinHandle<RelayEnd>, Rc<Counters>) {
@@ -176,7 +176,7 @@ pub async fn through(
     (app, relay, counters)
 }
 
-pub async fn send_and_receive(app: &mut TcpStream, message: &[u8]) {
+pub(crate) async fn send_and_receive(app: &mut TcpStream, message: &[u8]) {
     app.write_all(message).await.unwrap();
     let mut answer = vec![0; message.len()];
     app.read_exact(&mut answer).await.unwrap();

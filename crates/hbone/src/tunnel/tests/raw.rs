@@ -5,7 +5,7 @@ use crate::frame::{Event, Head, PREFACE, Parser, code, flag, kind, setting};
 use crate::{EndReason, Error, hpack, limits};
 
 /// A peer that says exactly what the test wants.
-struct Peer {
+pub(super) struct Peer {
     tcp: TcpStream,
     parser: Parser,
     decoder: hpack::Decoder,
@@ -14,7 +14,7 @@ struct Peer {
 
 /// What the peer got, without the frames that every conversation has.
 #[derive(Debug, PartialEq, Eq)]
-enum Got {
+pub(super) enum Got {
     Status(u32, u16, bool),
     Data(u32, Vec<u8>, bool),
     Reset(u32, u32),
@@ -25,7 +25,7 @@ enum Got {
 }
 
 impl Peer {
-    async fn new(tcp: TcpStream, preface: bool) -> Self {
+    pub(super) async fn new(tcp: TcpStream, preface: bool) -> Self {
         let mut peer = Self {
             tcp,
             parser: Parser::new(1 << 20, 1 << 16),
@@ -44,7 +44,7 @@ impl Peer {
         peer
     }
 
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    pub(super) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let head = Head {
             len: payload.len(),
             kind,
@@ -58,7 +58,7 @@ impl Peer {
             .await;
     }
 
-    async fn request(&mut self, stream: u32, fields: &[(&str, &str)]) {
+    pub(super) async fn request(&mut self, stream: u32, fields: &[(&str, &str)]) {
         let mut block = Vec::new();
         for (name, value) in fields {
             hpack::literal(&mut block, name, value);
@@ -67,7 +67,7 @@ impl Peer {
             .await;
     }
 
-    async fn connect(&mut self, stream: u32) {
+    pub(super) async fn connect(&mut self, stream: u32) {
         self.request(
             stream,
             &[(":method", "CONNECT"), (":authority", "1.2.3.4:80")],
@@ -75,7 +75,7 @@ impl Peer {
         .await;
     }
 
-    async fn get(&mut self) -> Got {
+    pub(super) async fn get(&mut self) -> Got {
         loop {
             let mut input = &self.buffer[..];
             let event = self.parser.next(&mut input).unwrap();
@@ -125,7 +125,7 @@ impl Peer {
     }
 
     /// Reads until the tunnel is told to be over; the code.
-    async fn goodbye(&mut self) -> u32 {
+    pub(super) async fn goodbye(&mut self) -> u32 {
         loop {
             match self.get().await {
                 Got::GoAway(_, code) => return code,
@@ -233,7 +233,8 @@ fn continuation_padding_and_unknown_frames_are_understood() {
 #[test]
 fn floods_end_the_tunnel() {
     type Frame = (u8, u8, u32, Vec<u8>);
-    let floods: [(&str, fn(u32) -> Frame); 5] = [
+    type Flood = fn(u32) -> Frame;
+    let floods: [(&str, Flood); 5] = [
         ("ping", |_| (kind::PING, 0, 0, vec![0; 8])),
         ("settings", |_| (kind::SETTINGS, 0, 0, vec![])),
         ("empty data", |_| (kind::DATA, 0, 1, vec![])),
@@ -449,30 +450,6 @@ fn windows_hold_us_back_and_let_us_go_on() {
         assert_eq!(peer.get().await, Got::Data(1, b"c".to_vec(), false));
         peer.send(kind::WINDOW_UPDATE, 0, 1, &[0, 0, 1, 0]).await;
         assert_eq!(peer.get().await, Got::Data(1, b"def".to_vec(), false));
-    });
-}
-
-#[test]
-fn a_silent_tunnel_is_asked_and_given_up() {
-    on_worker(async {
-        let settings = Settings {
-            ping_interval: Duration::from_millis(50),
-            ping_timeout: Duration::from_millis(100),
-            ..Settings::default()
-        };
-        let (mut connection, tcp) = our_server(&settings).await;
-        let mut peer = Peer::new(tcp, true).await;
-        peer.connect(1).await;
-        let request = connection.next().await.unwrap();
-        let (_app, near) = pair().await;
-        let running = relay(request.accept(None), near);
-        assert_eq!(peer.get().await, Got::Status(1, 200, false));
-        assert_eq!(peer.get().await, Got::Ping);
-        let end = running.await.unwrap();
-        assert!(
-            matches!(end.reason, EndReason::Tunnel(Error::PingTimeout { .. })),
-            "{end:?}"
-        );
     });
 }
 
