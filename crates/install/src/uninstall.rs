@@ -139,6 +139,10 @@ impl Run<'_> {
                 self.give_up(&before).await
             };
         }
+        // Nobody is there who could let them go: no use in waiting.
+        if !before.is_empty() && look(self.client, Component::NodeAgent).await?.is_none() {
+            return self.give_up(&before).await;
+        }
         // Also when no pod is enrolled now: none may be from here on.
         self.ask_to_leave(&namespaces, true).await?;
         match self.wait_until_left().await {

@@ -19,6 +19,12 @@ pub(super) const NODE_AGENT_ACCOUNT: &str = "istio-cni";
 const CONTROL_PLANE_ROLE: &str = "istiod-clusterrole-istio-system";
 
 const READ: &[&str] = &["get", "list", "watch"];
+const ISTIO_GROUPS: &[&str] = &[
+    "security.istio.io",
+    "networking.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+];
 
 /// `istiod`, `istio-cni`, `ztunnel`. The node proxy has no rights at all.
 pub(super) fn service_accounts(values: &Values) -> Vec<ServiceAccount> {
@@ -54,23 +60,9 @@ fn control_plane_rules() -> Vec<PolicyRule> {
         // Workloads, services and where they run are what the mesh is made of.
         rule("", &["pods", "nodes", "services", "namespaces"], READ),
         rule("discovery.k8s.io", &["endpointslices"], READ),
-        // Istio's own resources, and conditions on them.
-        rule("security.istio.io", &["*"], READ),
-        rule("networking.istio.io", &["*"], READ),
-        rule(
-            "security.istio.io",
-            &[
-                "authorizationpolicies/status",
-                "peerauthentications/status",
-                "requestauthentications/status",
-            ],
-            &["get", "update", "patch"],
-        ),
-        rule(
-            "networking.istio.io",
-            &["serviceentries/status", "workloadentries/status"],
-            &["get", "update", "patch"],
-        ),
+        // Istio's own resources, and conditions on them: also on those without effect here, which say so.
+        rule_in(ISTIO_GROUPS, &["*"], READ),
+        rule_in(ISTIO_GROUPS, &["*/status"], &["get", "update", "patch"]),
         // Conditions about waypoints on Services.
         rule("", &["services/status"], &["get", "update", "patch"]),
         // Kinds that appear later, such as the Gateway API's, are noticed; waypoints are Gateways.
@@ -152,9 +144,18 @@ pub(super) fn control_plane_role_binding() -> RoleBinding {
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    rule_in(&[group], resources, verbs)
+}
+
+fn rule_in(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| (*text).to_owned())
+            .collect::<Vec<_>>()
+    };
     PolicyRule {
-        api_groups: Some(vec![group.to_owned()]),
+        api_groups: Some(owned(groups)),
         resources: Some(owned(resources)),
         verbs: owned(verbs),
         ..Default::default()

@@ -126,6 +126,10 @@ impl Cluster {
         self.state.lock().unwrap().objects.get(path).cloned()
     }
 
+    pub fn remove(&self, path: &str) {
+        self.state.lock().unwrap().objects.remove(path);
+    }
+
     pub fn paths(&self) -> Vec<String> {
         self.state.lock().unwrap().objects.keys().cloned().collect()
     }

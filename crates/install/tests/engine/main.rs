@@ -360,3 +360,38 @@ async fn while_pods_are_enrolled_nothing_is_deleted_unless_forced() {
             .is_none()
     );
 }
+
+#[tokio::test]
+async fn without_node_agents_nobody_is_waited_for() {
+    let cluster = Cluster::default();
+    install_on(&cluster, 5000).await.unwrap();
+    let annotations = json!({ "ambient.istio.io/redirection": "enabled" });
+    cluster.pod(
+        "default",
+        "web",
+        json!({}),
+        annotations,
+        json!({ "phase": "Running" }),
+    );
+    cluster.remove("/apis/apps/v1/namespaces/istio-system/daemonsets/istio-cni-node");
+    let options = UninstallOptions {
+        force: false,
+        delete_crds: false,
+        deadline: Duration::from_secs(3600),
+    };
+    let error = uninstall(&cluster.client(), &options, &Silent)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("(DaemonSet istio-cni-node) do not exist"),
+        "{error}"
+    );
+    assert!(
+        !cluster
+            .writes()
+            .iter()
+            .any(|write| write.starts_with("DELETE"))
+    );
+}
