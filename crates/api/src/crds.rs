@@ -1,8 +1,7 @@
 //! CustomResourceDefinitions of all Istio kinds, as Istio names and serves them.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
-    JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -54,10 +53,15 @@ fn definition(
     spec: Spec,
 ) -> CustomResourceDefinition {
     let labels = [("app", "istio-pilot"), ("istio", "crd")];
-    let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let labels = labels
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
     crd.metadata.labels = Some(labels.collect());
     for version in &mut crd.spec.versions {
-        let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
+        let schema = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut());
         if let Some(schema) = schema {
             tighten(schema);
             if spec == Spec::Optional {
@@ -82,7 +86,10 @@ fn default_spec(schema: &mut JSONSchemaProps) {
     if let Some(required) = &mut schema.required {
         required.retain(|name| name != "spec");
     }
-    let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
+    let spec = schema
+        .properties
+        .as_mut()
+        .and_then(|properties| properties.get_mut("spec"));
     if let Some(spec) = spec {
         spec.default = Some(JSON(serde_json::json!({})));
     }
@@ -95,14 +102,20 @@ fn tighten(schema: &mut JSONSchemaProps) {
     if let Some(values) = &mut schema.enum_ {
         values.retain(|value| !value.0.is_null());
     }
-    let unsigned = schema.format.as_deref().is_some_and(|format| format.starts_with("uint"));
+    let unsigned = schema
+        .format
+        .as_deref()
+        .is_some_and(|format| format.starts_with("uint"));
     if unsigned {
         if schema.format.as_deref() == Some("uint32") && schema.maximum.is_none() {
             schema.maximum = Some(f64::from(u32::MAX));
         }
         schema.format = None;
     }
-    let properties = schema.properties.iter_mut().flat_map(|properties| properties.values_mut());
+    let properties = schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut());
     properties.for_each(tighten);
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(items)) => tighten(items),

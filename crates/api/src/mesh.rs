@@ -54,7 +54,11 @@ pub struct MeshConfigError(String);
 
 impl std::fmt::Display for MeshConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ConfigMap istio, key mesh: {}; correct it with kubectl -n istio-system edit configmap istio", self.0)
+        write!(
+            f,
+            "ConfigMap istio, key mesh: {}; correct it with kubectl -n istio-system edit configmap istio",
+            self.0
+        )
     }
 }
 
@@ -103,7 +107,9 @@ impl MeshConfig {
 impl DiscoverySelector {
     /// Whether it selects something whose labels this looks up.
     pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.match_labels.iter().all(|(key, value)| label(key) == Some(value))
+        self.match_labels
+            .iter()
+            .all(|(key, value)| label(key) == Some(value))
             && self.match_expressions.iter().all(|requirement| {
                 let value = label(&requirement.key);
                 let listed = value.is_some_and(|v| requirement.values.iter().any(|r| r == v));

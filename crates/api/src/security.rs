@@ -139,7 +139,10 @@ pub struct To {
 /// Who calls: all fields must hold, any value of a field. `*` at either end of a text matches the rest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are Istio's; every `not_` field is the negation of its twin")]
+#[expect(
+    missing_docs,
+    reason = "the names are Istio's; every `not_` field is the negation of its twin"
+)]
 pub struct Source {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub principals: Vec<String>,
@@ -181,7 +184,10 @@ pub struct Source {
 /// What is called: all fields must hold, any value of a field.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are Istio's; every `not_` field is the negation of its twin")]
+#[expect(
+    missing_docs,
+    reason = "the names are Istio's; every `not_` field is the negation of its twin"
+)]
 pub struct Operation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,

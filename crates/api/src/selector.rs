@@ -27,10 +27,16 @@ pub struct WorkloadSelector {
 pub struct PolicyTargetReference {
     /// API group; empty is the core group.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 253), regex(pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(max = 253),
+        regex(pattern = "^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub group: String,
     /// Kind, for example `Gateway` or `Service`.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
+    )]
     pub kind: String,
     /// Name.
     #[schemars(length(min = 1, max = 253))]

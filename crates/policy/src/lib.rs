@@ -11,9 +11,7 @@ mod policy;
 mod table;
 mod verdict;
 
-pub use policy::{
-    Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch,
-};
+pub use policy::{Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch};
 pub use table::{Connection, Policies};
 pub use verdict::{AllowedBy, Cause, DryRun, Reason, Verdict};
 

@@ -18,7 +18,10 @@ pub(crate) struct Facts<'a> {
 
 /// Index of the first rule that matches.
 pub(crate) fn matching_rule(policy: &Policy, facts: &Facts<'_>) -> Option<usize> {
-    policy.rules.iter().position(|rule| rule_matches(rule, facts))
+    policy
+        .rules
+        .iter()
+        .position(|rule| rule_matches(rule, facts))
 }
 
 fn rule_matches(rule: &Rule, facts: &Facts<'_>) -> bool {

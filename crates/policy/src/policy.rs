@@ -92,7 +92,10 @@ pub struct Clause {
 /// All fields that are not empty must hold: any value of a field, and no value of its `not_` twin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are Istio's; every `not_` field is the negation of its twin")]
+#[expect(
+    missing_docs,
+    reason = "the names are Istio's; every `not_` field is the negation of its twin"
+)]
 pub struct Match {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<StringMatch>,

@@ -130,7 +130,10 @@ impl Policies {
             }
         }
         if !allow_exists {
-            return Verdict::Allowed(AllowedBy { policy: None, dry_run });
+            return Verdict::Allowed(AllowedBy {
+                policy: None,
+                dry_run,
+            });
         }
         let considered = self.allow_policies(destination);
         let cause = Cause::NoAllow { considered };
@@ -143,9 +146,14 @@ impl Policies {
         facts: &Facts<'_>,
         dry_run: &mut Vec<DryRun>,
     ) -> Option<Cause> {
-        let missing = destination.policies.iter().find(|key| !self.all.contains_key(*key));
+        let missing = destination
+            .policies
+            .iter()
+            .find(|key| !self.all.contains_key(*key));
         if let Some(key) = missing {
-            return Some(Cause::NotKnown { policy: key.clone() });
+            return Some(Cause::NotKnown {
+                policy: key.clone(),
+            });
         }
         for (key, policy) in self.concerning(destination) {
             if policy.action != Action::Deny {
@@ -157,7 +165,11 @@ impl Policies {
             };
             if policy.dry_run {
                 if policy.unenforceable.is_some() {
-                    dry_run.push(DryRun { policy: key.clone(), action: Action::Deny, rule: None });
+                    dry_run.push(DryRun {
+                        policy: key.clone(),
+                        action: Action::Deny,
+                        rule: None,
+                    });
                 } else {
                     note_dry_run(dry_run, key, policy.action, rule);
                 }
@@ -168,7 +180,10 @@ impl Policies {
                 return Some(Cause::Unenforceable { policy, why });
             }
             if let Some(rule) = rule {
-                return Some(Cause::Rule { policy: key.clone(), rule });
+                return Some(Cause::Rule {
+                    policy: key.clone(),
+                    rule,
+                });
             }
         }
         None
@@ -179,10 +194,12 @@ impl Policies {
         &'a self,
         destination: &'a Workload,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Policy>)> {
-        let by_scope = self
-            .global
-            .iter()
-            .chain(self.namespaces.get(&destination.namespace).into_iter().flatten());
+        let by_scope = self.global.iter().chain(
+            self.namespaces
+                .get(&destination.namespace)
+                .into_iter()
+                .flatten(),
+        );
         let by_name = destination
             .policies
             .iter()
@@ -209,6 +226,10 @@ fn covered_by_scope(policy: &Policy, destination: &Workload) -> bool {
 
 fn note_dry_run(hits: &mut Vec<DryRun>, key: &Arc<str>, action: Action, rule: Option<usize>) {
     if rule.is_some() {
-        hits.push(DryRun { policy: key.clone(), action, rule });
+        hits.push(DryRun {
+            policy: key.clone(),
+            action,
+            rule,
+        });
     }
 }

@@ -130,7 +130,10 @@ impl fmt::Display for Cause {
             }
             Self::NotKnown { policy } => write!(f, "policy {policy} is not known yet"),
             Self::Unenforceable { policy, why } => {
-                write!(f, "denied by policy {policy}, which cannot be evaluated: {why}")
+                write!(
+                    f,
+                    "denied by policy {policy}, which cannot be evaluated: {why}"
+                )
             }
         }
     }

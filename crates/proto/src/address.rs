@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use prost::Message;
 use tulle_model::{
-    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, Interner,
-    LoadBalancing, Locality, Mode, NetworkAddress, Port, Scope, Service, ServiceKey, Tunnel,
-    Workload, WorkloadKind,
+    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, Interner, LoadBalancing,
+    Locality, Mode, NetworkAddress, Port, Scope, Service, ServiceKey, Tunnel, Workload,
+    WorkloadKind,
 };
 
 use crate::error::DecodeError;
@@ -44,7 +44,12 @@ pub fn decode_address(bytes: &[u8], texts: &mut Interner) -> Result<AddressItem,
         Some(wire::address::Type::Service(service)) => {
             service_from(service, texts).map(AddressItem::Service)
         }
-        None => Err(DecodeError::field("address", "type", "nothing", "is neither a workload nor a service")),
+        None => Err(DecodeError::field(
+            "address",
+            "type",
+            "nothing",
+            "is neither a workload nor a service",
+        )),
     }
 }
 
@@ -129,7 +134,11 @@ fn workload_from(message: wire::Workload, texts: &mut Interner) -> Result<Worklo
             Ok(wire::WorkloadType::Pod) | Err(_) => WorkloadKind::Pod,
         },
         services,
-        policies: message.authorization_policies.iter().map(|p| texts.intern(p)).collect(),
+        policies: message
+            .authorization_policies
+            .iter()
+            .map(|p| texts.intern(p))
+            .collect(),
         locality: Locality {
             region: texts.intern(&locality.region),
             zone: texts.intern(&locality.zone),
@@ -144,7 +153,12 @@ fn workload_from(message: wire::Workload, texts: &mut Interner) -> Result<Worklo
 fn service_from(message: wire::Service, texts: &mut Interner) -> Result<Service, DecodeError> {
     let object = format!("service {}/{}", message.namespace, message.hostname);
     if message.namespace.is_empty() || message.hostname.is_empty() {
-        return Err(DecodeError::field(&object, "hostname", "", "needs a namespace and a host name"));
+        return Err(DecodeError::field(
+            &object,
+            "hostname",
+            "",
+            "needs a namespace and a host name",
+        ));
     }
     let addresses = message
         .addresses
@@ -156,7 +170,11 @@ fn service_from(message: wire::Service, texts: &mut Interner) -> Result<Service,
         namespace: texts.intern(&message.namespace),
         addresses,
         ports: ports_from(&object, &message.ports)?,
-        subject_alt_names: message.subject_alt_names.iter().map(|n| texts.intern(n)).collect(),
+        subject_alt_names: message
+            .subject_alt_names
+            .iter()
+            .map(|n| texts.intern(n))
+            .collect(),
         waypoint: gateway(&object, "waypoint", message.waypoint, texts)?,
         load_balancing: balancing(&object, message.load_balancing)?,
         canonical: message.canonical,
@@ -178,7 +196,12 @@ fn ip(object: &str, field: &'static str, bytes: &[u8]) -> Result<IpAddr, DecodeE
         Ok(IpAddr::from(v6))
     } else {
         let value = format!("{} bytes", bytes.len());
-        Err(DecodeError::field(object, field, value, "is no IP address (4 or 16 bytes)"))
+        Err(DecodeError::field(
+            object,
+            field,
+            value,
+            "is no IP address (4 or 16 bytes)",
+        ))
     }
 }
 
@@ -237,7 +260,9 @@ fn gateway(
     texts: &mut Interner,
 ) -> Result<Option<Box<GatewayAddress>>, DecodeError> {
     use wire::gateway_address::Destination;
-    let Some(message) = message else { return Ok(None) };
+    let Some(message) = message else {
+        return Ok(None);
+    };
     let destination = match message.destination {
         Some(Destination::Hostname(name)) => {
             let text = format!("{}/{}", name.namespace, name.hostname);
@@ -249,17 +274,32 @@ fn gateway(
         Some(Destination::Address(address)) => {
             GatewayDestination::Address(network_address(object, address, texts)?)
         }
-        None => return Err(DecodeError::field(object, field, "nothing", "names no destination")),
+        None => {
+            return Err(DecodeError::field(
+                object,
+                field,
+                "nothing",
+                "names no destination",
+            ));
+        }
     };
     let hbone_port = match u16::try_from(message.hbone_mtls_port) {
         Ok(0) => DEFAULT_HBONE_PORT,
         Ok(port) => port,
         Err(_) => {
             let value = message.hbone_mtls_port;
-            return Err(DecodeError::field(object, "hbone_mtls_port", value, "is no port"));
+            return Err(DecodeError::field(
+                object,
+                "hbone_mtls_port",
+                value,
+                "is no port",
+            ));
         }
     };
-    Ok(Some(Box::new(GatewayAddress { destination, hbone_port })))
+    Ok(Some(Box::new(GatewayAddress {
+        destination,
+        hbone_port,
+    })))
 }
 
 fn balancing(
@@ -267,7 +307,9 @@ fn balancing(
     message: Option<wire::LoadBalancing>,
 ) -> Result<LoadBalancing, DecodeError> {
     use wire::load_balancing as lb;
-    let Some(message) = message else { return Ok(LoadBalancing::default()) };
+    let Some(message) = message else {
+        return Ok(LoadBalancing::default());
+    };
     let scope = |value: &i32| match lb::Scope::try_from(*value) {
         Ok(lb::Scope::Region) => Ok(Scope::Region),
         Ok(lb::Scope::Zone) => Ok(Scope::Zone),
@@ -275,12 +317,19 @@ fn balancing(
         Ok(lb::Scope::Node) => Ok(Scope::Node),
         Ok(lb::Scope::Cluster) => Ok(Scope::Cluster),
         Ok(lb::Scope::Network) => Ok(Scope::Network),
-        Ok(lb::Scope::UnspecifiedScope) | Err(_) => {
-            Err(DecodeError::field(object, "routing_preference", value, NEWER))
-        }
+        Ok(lb::Scope::UnspecifiedScope) | Err(_) => Err(DecodeError::field(
+            object,
+            "routing_preference",
+            value,
+            NEWER,
+        )),
     };
     Ok(LoadBalancing {
-        preference: message.routing_preference.iter().map(scope).collect::<Result<_, _>>()?,
+        preference: message
+            .routing_preference
+            .iter()
+            .map(scope)
+            .collect::<Result<_, _>>()?,
         mode: match lb::Mode::try_from(message.mode) {
             Ok(lb::Mode::UnspecifiedMode) => Mode::Standard,
             Ok(lb::Mode::Strict) => Mode::Strict,
@@ -288,7 +337,12 @@ fn balancing(
             Ok(lb::Mode::Passthrough) => Mode::Passthrough,
             Err(_) => {
                 let value = message.mode;
-                return Err(DecodeError::field(object, "load_balancing.mode", value, NEWER));
+                return Err(DecodeError::field(
+                    object,
+                    "load_balancing.mode",
+                    value,
+                    NEWER,
+                ));
             }
         },
         health: match lb::HealthPolicy::try_from(message.health_policy) {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use prost::Message;
-use tulle_policy::{
-    Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch,
-};
+use tulle_policy::{Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch};
 
 use crate::error::DecodeError;
 use crate::scan;
@@ -43,7 +41,12 @@ impl TryFrom<wire::Authorization> for Policy {
             return Err(DecodeError::field(&object, "name", "", "must not be empty"));
         }
         if message.namespace.is_empty() {
-            return Err(DecodeError::field(&object, "namespace", "", "must not be empty"));
+            return Err(DecodeError::field(
+                &object,
+                "namespace",
+                "",
+                "must not be empty",
+            ));
         }
         let mut doubts = Doubts::default();
         if !message.extensions.is_empty() {
@@ -66,7 +69,11 @@ impl TryFrom<wire::Authorization> for Policy {
                 Action::Deny
             }
         };
-        let rules = message.rules.into_iter().map(|rule| rule_from(rule, &mut doubts)).collect();
+        let rules = message
+            .rules
+            .into_iter()
+            .map(|rule| rule_from(rule, &mut doubts))
+            .collect();
         Ok(Self {
             name: message.name.into(),
             namespace: message.namespace.into(),
@@ -93,9 +100,19 @@ impl Doubts {
 
 fn rule_from(rule: wire::Rule, doubts: &mut Doubts) -> Rule {
     let clause = |clause: wire::Clause, doubts: &mut Doubts| Clause {
-        matches: clause.matches.into_iter().map(|m| match_from(m, doubts)).collect(),
+        matches: clause
+            .matches
+            .into_iter()
+            .map(|m| match_from(m, doubts))
+            .collect(),
     };
-    Rule { clauses: rule.clauses.into_iter().map(|c| clause(c, doubts)).collect() }
+    Rule {
+        clauses: rule
+            .clauses
+            .into_iter()
+            .map(|c| clause(c, doubts))
+            .collect(),
+    }
 }
 
 fn match_from(m: wire::Match, doubts: &mut Doubts) -> Match {

@@ -6,7 +6,9 @@ use crate::limits::SHOWN;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes are no such message.
-    #[error("not a valid {message}: {why}; check that control plane and proxy speak the same version")]
+    #[error(
+        "not a valid {message}: {why}; check that control plane and proxy speak the same version"
+    )]
     Malformed {
         /// Name of the message.
         message: &'static str,

@@ -21,8 +21,12 @@ static AUTHORIZATION: Known = Known {
         (7, None), // extensions: seen by the conversion
     ],
 };
-static RULE: Known = Known { fields: &[(1, Some(&CLAUSE))] };
-static CLAUSE: Known = Known { fields: &[(2, Some(&MATCH))] };
+static RULE: Known = Known {
+    fields: &[(1, Some(&CLAUSE))],
+};
+static CLAUSE: Known = Known {
+    fields: &[(2, Some(&MATCH))],
+};
 static MATCH: Known = Known {
     fields: &[
         (1, Some(&TEXT)),
@@ -41,16 +45,25 @@ static MATCH: Known = Known {
     ],
 };
 /// StringMatch; `presence` is an empty message.
-static TEXT: Known = Known { fields: &[(1, None), (2, None), (3, None), (4, Some(&EMPTY))] };
+static TEXT: Known = Known {
+    fields: &[(1, None), (2, None), (3, None), (4, Some(&EMPTY))],
+};
 /// Address and ServiceAccountMatch.
-static PAIR: Known = Known { fields: &[(1, None), (2, None)] };
+static PAIR: Known = Known {
+    fields: &[(1, None), (2, None)],
+};
 static EMPTY: Known = Known { fields: &[] };
 
 /// Path of the first unknown field of an Authorization, for example `5.1.2.14`; an error when the bytes are no message.
 pub(crate) fn unknown_field(bytes: &[u8]) -> Result<Option<String>, String> {
     let mut path = Vec::new();
     let found = walk(bytes, &AUTHORIZATION, &mut path)?;
-    let text = || path.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+    let text = || {
+        path.iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(".")
+    };
     Ok(found.then(text))
 }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use prost::Message;
 use tulle_model::{
-    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, LoadBalancing,
-    Locality, Mode, NetworkAddress, Port, Scope, Service, Tunnel, Workload, WorkloadKind,
+    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, LoadBalancing, Locality,
+    Mode, NetworkAddress, Port, Scope, Service, Tunnel, Workload, WorkloadKind,
 };
 use tulle_policy as policy;
 
@@ -33,19 +33,27 @@ pub fn encode_policy(policy: &policy::Policy) -> Bytes {
 
 impl From<&Workload> for wire::Address {
     fn from(workload: &Workload) -> Self {
-        Self { r#type: Some(wire::address::Type::Workload(workload.into())) }
+        Self {
+            r#type: Some(wire::address::Type::Workload(workload.into())),
+        }
     }
 }
 
 impl From<&Service> for wire::Address {
     fn from(service: &Service) -> Self {
-        Self { r#type: Some(wire::address::Type::Service(service.into())) }
+        Self {
+            r#type: Some(wire::address::Type::Service(service.into())),
+        }
     }
 }
 
 impl From<&Workload> for wire::Workload {
     fn from(w: &Workload) -> Self {
-        let trust_domain = if &*w.trust_domain == "cluster.local" { "" } else { &w.trust_domain };
+        let trust_domain = if &*w.trust_domain == "cluster.local" {
+            ""
+        } else {
+            &w.trust_domain
+        };
         Self {
             uid: w.uid.to_string(),
             name: w.name.to_string(),
@@ -180,7 +188,10 @@ impl From<&GatewayAddress> for wire::GatewayAddress {
             GatewayDestination::Address(address) => Destination::Address(address.into()),
         };
         let hbone_mtls_port = gateway.hbone_port.into();
-        Self { destination: Some(destination), hbone_mtls_port }
+        Self {
+            destination: Some(destination),
+            hbone_mtls_port,
+        }
     }
 }
 
@@ -248,7 +259,9 @@ impl From<&policy::Rule> for security::Rule {
         let clause = |clause: &policy::Clause| security::Clause {
             matches: clause.matches.iter().map(Into::into).collect(),
         };
-        Self { clauses: rule.clauses.iter().map(clause).collect() }
+        Self {
+            clauses: rule.clauses.iter().map(clause).collect(),
+        }
     }
 }
 
@@ -293,12 +306,17 @@ impl From<&policy::StringMatch> for security::StringMatch {
             policy::StringMatch::Suffix(suffix) => MatchType::Suffix(suffix.to_string()),
             policy::StringMatch::Presence => MatchType::Presence(()),
         };
-        Self { match_type: Some(match_type) }
+        Self {
+            match_type: Some(match_type),
+        }
     }
 }
 
 impl From<&IpNet> for security::Address {
     fn from(net: &IpNet) -> Self {
-        Self { address: octets(&net.addr()), length: net.prefix_len().into() }
+        Self {
+            address: octets(&net.addr()),
+            length: net.prefix_len().into(),
+        }
     }
 }

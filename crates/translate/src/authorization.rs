@@ -17,9 +17,7 @@ use tulle_api::security::{
     self as api, AuthorizationPolicy, AuthorizationPolicySpec, Operation, Source,
 };
 use tulle_model::Interner;
-use tulle_policy::{
-    Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch,
-};
+use tulle_policy::{Action, Clause, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch};
 
 use crate::condition::{Condition, reason};
 use crate::labels::Labels;
@@ -56,15 +54,28 @@ pub fn authorization_policy(
         }],
     };
     if spec.target_ref.is_some() || !spec.target_refs.is_empty() {
-        let message = "targetRefs are for waypoints, which this version of Tulle does not have yet: \
+        let message =
+            "targetRefs are for waypoints, which this version of Tulle does not have yet: \
                        the policy is not enforced; use a selector for layer 4 rules"
-            .to_owned();
-        return refuse(CONDITION_WAYPOINT_ACCEPTED, reason::ANCESTOR_NOT_BOUND, message);
+                .to_owned();
+        return refuse(
+            CONDITION_WAYPOINT_ACCEPTED,
+            reason::ANCESTOR_NOT_BOUND,
+            message,
+        );
     }
     if let Some(action @ (api::Action::Audit | api::Action::Custom)) = spec.action {
-        let name = if action == api::Action::Audit { "AUDIT" } else { "CUSTOM" };
+        let name = if action == api::Action::Audit {
+            "AUDIT"
+        } else {
+            "CUSTOM"
+        };
         let message = format!("ztunnel does not support the {name} action");
-        return refuse(CONDITION_ZTUNNEL_ACCEPTED, reason::UNSUPPORTED_VALUE, message);
+        return refuse(
+            CONDITION_ZTUNNEL_ACCEPTED,
+            reason::UNSUPPORTED_VALUE,
+            message,
+        );
     }
     let mut findings = Findings::default();
     let policy = policy(&resource.metadata, spec, &mut findings);
@@ -90,9 +101,15 @@ impl Findings {
         let (status, reason, message) = if !self.invalid.is_empty() {
             let effect = match policy.action {
                 Action::Allow => "until it is corrected, it allows nothing",
-                Action::Deny => "until it is corrected, it denies every connection to what it selects",
+                Action::Deny => {
+                    "until it is corrected, it denies every connection to what it selects"
+                }
             };
-            (false, reason::INVALID, format!("{}; {effect}", listed(&self.invalid)))
+            (
+                false,
+                reason::INVALID,
+                format!("{}; {effect}", listed(&self.invalid)),
+            )
         } else if !self.http.is_empty() {
             let effect = match policy.action {
                 Action::Allow => "ALLOW rules with them are left out",
@@ -108,18 +125,30 @@ impl Findings {
             (true, reason::ACCEPTED, "attached to ztunnel".to_owned())
         };
         let kind = CONDITION_ZTUNNEL_ACCEPTED;
-        Condition { kind, status, reason, message, observed_generation: generation }
+        Condition {
+            kind,
+            status,
+            reason,
+            message,
+            observed_generation: generation,
+        }
     }
 
     fn unknown(&mut self, path: &str, unknown: &api::Unknown) {
         for name in unknown.keys() {
-            self.invalid.push(format!("{path}: unknown field {}", shown(name)));
+            self.invalid
+                .push(format!("{path}: unknown field {}", shown(name)));
         }
     }
 }
 
 fn listed(items: &[String]) -> String {
-    let mut text = items.iter().take(PROBLEMS_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let mut text = items
+        .iter()
+        .take(PROBLEMS_SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     if items.len() > PROBLEMS_SHOWN {
         text += &format!(" and {} more", items.len() - PROBLEMS_SHOWN);
     }
@@ -131,7 +160,10 @@ fn shown(text: &str) -> String {
 }
 
 fn policy(meta: &ObjectMeta, spec: &AuthorizationPolicySpec, findings: &mut Findings) -> Policy {
-    let selected = spec.selector.as_ref().is_some_and(|s| !s.match_labels.is_empty());
+    let selected = spec
+        .selector
+        .as_ref()
+        .is_some_and(|s| !s.match_labels.is_empty());
     let action = match spec.action.unwrap_or_default() {
         api::Action::Allow => Action::Allow,
         api::Action::Deny => Action::Deny,
@@ -144,10 +176,15 @@ fn policy(meta: &ObjectMeta, spec: &AuthorizationPolicySpec, findings: &mut Find
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     let translate = RuleTranslation { namespace, action };
     let rules = spec.rules.iter().flatten().enumerate();
-    let rules = rules.filter_map(|(at, rule)| translate.rule(at, rule, findings)).collect();
+    let rules = rules
+        .filter_map(|(at, rule)| translate.rule(at, rule, findings))
+        .collect();
     findings.http.sort();
     findings.http.dedup();
-    let dry_run = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_DRY_RUN));
+    let dry_run = meta
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(ANNOTATION_DRY_RUN));
     Policy {
         rules,
         dry_run: dry_run.is_some_and(|text| truth(text)),
@@ -155,7 +192,11 @@ fn policy(meta: &ObjectMeta, spec: &AuthorizationPolicySpec, findings: &mut Find
         ..Policy::new(
             namespace,
             meta.name.as_deref().unwrap_or_default(),
-            if selected { Scope::Workload } else { Scope::Namespace },
+            if selected {
+                Scope::Workload
+            } else {
+                Scope::Namespace
+            },
             action,
         )
     }
@@ -184,7 +225,9 @@ impl RuleTranslation<'_> {
                 let empty = Operation::default();
                 operation(to.operation.as_ref().unwrap_or(&empty), &path, findings)
             });
-            clauses.push(Clause { matches: matches.collect() });
+            clauses.push(Clause {
+                matches: matches.collect(),
+            });
         }
         if !rule.from.is_empty() {
             let matches = rule.from.iter().map(|from| {
@@ -192,11 +235,15 @@ impl RuleTranslation<'_> {
                 let empty = Source::default();
                 self.source(from.source.as_ref().unwrap_or(&empty), &path, findings)
             });
-            clauses.push(Clause { matches: matches.collect() });
+            clauses.push(Clause {
+                matches: matches.collect(),
+            });
         }
         for when in &rule.when {
             findings.unknown(&path, &when.unknown);
-            clauses.push(Clause { matches: vec![condition(when, &path, findings)] });
+            clauses.push(Clause {
+                matches: vec![condition(when, &path, findings)],
+            });
         }
         match self.action {
             // Whether the HTTP part holds is not known: assume that it does not.
@@ -223,15 +270,31 @@ impl RuleTranslation<'_> {
                 findings.http.push(name.to_owned());
             }
         }
+        if !source.trust_domains.is_empty() && !source.principals.is_empty() {
+            // Both must hold, and one match holds one list of principals.
+            findings
+                .http
+                .push("trustDomains beside principals".to_owned());
+        }
         let account = |text: &str| account(text, self.namespace);
-        let mut read = Reader { path: &path, findings };
+        let mut read = Reader {
+            path: &path,
+            findings,
+        };
+        let mut principals = read.all("principals", &source.principals, text);
+        let domains = read.all("trustDomains", &source.trust_domains, trust_domain);
+        if principals.is_empty() {
+            principals = domains;
+        }
+        let mut not_principals = read.all("notPrincipals", &source.not_principals, text);
+        not_principals.extend(read.all("notTrustDomains", &source.not_trust_domains, trust_domain));
         Match {
+            principals,
+            not_principals,
             source_ips: read.all("ipBlocks", &source.ip_blocks, net),
             not_source_ips: read.all("notIpBlocks", &source.not_ip_blocks, net),
             namespaces: read.all("namespaces", &source.namespaces, text),
             not_namespaces: read.all("notNamespaces", &source.not_namespaces, text),
-            principals: read.all("principals", &source.principals, text),
-            not_principals: read.all("notPrincipals", &source.not_principals, text),
             service_accounts: read.all("serviceAccounts", &source.service_accounts, account),
             not_service_accounts: read.all(
                 "notServiceAccounts",
@@ -258,7 +321,10 @@ fn operation(operation: &Operation, path: &str, findings: &mut Findings) -> Matc
             findings.http.push(name.to_owned());
         }
     }
-    let mut read = Reader { path: &path, findings };
+    let mut read = Reader {
+        path: &path,
+        findings,
+    };
     Match {
         destination_ports: read.all("ports", &operation.ports, port),
         not_destination_ports: read.all("notPorts", &operation.not_ports, port),
@@ -269,7 +335,10 @@ fn operation(operation: &Operation, path: &str, findings: &mut Findings) -> Matc
 fn condition(when: &api::Condition, path: &str, findings: &mut Findings) -> Match {
     let path = format!("{path}.when[{}]", shown(&when.key));
     let (values, not_values) = (&when.values, &when.not_values);
-    let mut read = Reader { path: &path, findings };
+    let mut read = Reader {
+        path: &path,
+        findings,
+    };
     let mut m = Match::default();
     match when.key.as_str() {
         "source.ip" => {
@@ -339,12 +408,26 @@ fn text(value: &str) -> Result<StringMatch, &'static str> {
     })
 }
 
+/// A trust domain is how a principal begins.
+fn trust_domain(value: &str) -> Result<StringMatch, &'static str> {
+    match value.strip_suffix('*') {
+        _ if value.is_empty() => Err("must not be empty"),
+        _ if value == "*" => Ok(StringMatch::Presence),
+        _ if value.starts_with('*') => Err("begins with *, which cannot be checked at layer 4"),
+        Some(prefix) => Ok(StringMatch::Prefix(prefix.into())),
+        None => Ok(StringMatch::Prefix(format!("{value}/ns/").into())),
+    }
+}
+
 fn account(value: &str, own_namespace: &str) -> Result<ServiceAccountMatch, &'static str> {
     let (namespace, name) = value.split_once('/').unwrap_or((own_namespace, value));
     if namespace.is_empty() || name.is_empty() || name.contains('/') {
         return Err("is neither account nor namespace/account");
     }
-    Ok(ServiceAccountMatch { namespace: namespace.into(), service_account: name.into() })
+    Ok(ServiceAccountMatch {
+        namespace: namespace.into(),
+        service_account: name.into(),
+    })
 }
 
 fn port(value: &str) -> Result<u16, &'static str> {

@@ -45,7 +45,9 @@ pub fn unsupported_kind(kind: &str, generation: Option<i64>) -> Condition {
         kind: tulle_api::contract::CONDITION_WAYPOINT_ACCEPTED,
         status: false,
         reason: reason::UNSUPPORTED_VALUE,
-        message: format!("{kind} has no effect: this version of Tulle works at layer 4 and has no waypoints yet"),
+        message: format!(
+            "{kind} has no effect: this version of Tulle works at layer 4 and has no waypoints yet"
+        ),
         observed_generation: generation,
     }
 }

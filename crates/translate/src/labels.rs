@@ -12,7 +12,12 @@ pub struct Labels(Box<[(Arc<str>, Arc<str>)]>);
 impl Labels {
     /// Of a resource.
     pub fn new(labels: &BTreeMap<String, String>, texts: &mut Interner) -> Self {
-        Self(labels.iter().map(|(k, v)| (texts.intern(k), texts.intern(v))).collect())
+        Self(
+            labels
+                .iter()
+                .map(|(k, v)| (texts.intern(k), texts.intern(v)))
+                .collect(),
+        )
     }
 
     /// Of a resource that may have none.
@@ -38,6 +43,7 @@ impl Labels {
 
     /// Whether `self`, as a selector, selects something with these labels. An empty selector selects everything.
     pub fn selects(&self, labels: &Self) -> bool {
-        self.iter().all(|(key, value)| labels.get(key) == Some(value))
+        self.iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
     }
 }

@@ -24,7 +24,9 @@ pub use condition::{Condition, ObjectKind, ObjectRef, unsupported_kind};
 pub use labels::Labels;
 pub use peer::{Level, PeerFacts, converted};
 pub use pod::{Rejected, pod_facts};
-pub use service::{Distribution, ServiceFacts, ServiceId, ServiceSource, entry_facts, service_facts};
+pub use service::{
+    Distribution, ServiceFacts, ServiceId, ServiceSource, entry_facts, service_facts,
+};
 pub use settings::Settings;
 pub use slice::{SliceFacts, slice_facts};
 pub use workload::{WorkloadFacts, entry_workload_facts};

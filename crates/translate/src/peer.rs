@@ -71,17 +71,25 @@ impl PeerFacts {
             }
         }
         problems.extend(bad_ports);
-        problems.extend(spec.unknown.keys().map(|name| format!("unknown field {name}")));
+        problems.extend(
+            spec.unknown
+                .keys()
+                .map(|name| format!("unknown field {name}")),
+        );
         let condition = (!problems.is_empty()).then(|| Condition {
             kind: CONDITION_ZTUNNEL_ACCEPTED,
             status: false,
             reason: reason::INVALID,
-            message: format!("{}; until it is corrected, it counts as STRICT", problems.join(", ")),
+            message: format!(
+                "{}; until it is corrected, it counts as STRICT",
+                problems.join(", ")
+            ),
             observed_generation: resource.metadata.generation,
         });
         let invalid = condition.is_some();
         Self {
-            selector: selector.map_or_else(Labels::default, |s| Labels::new(&s.match_labels, texts)),
+            selector: selector
+                .map_or_else(Labels::default, |s| Labels::new(&s.match_labels, texts)),
             level: if invalid { Level::Strict } else { general },
             ports: if invalid { BTreeMap::new() } else { ports },
             created: created(&resource.metadata),
@@ -124,13 +132,26 @@ pub(crate) fn effect(namespace: &str, name: &str, facts: &PeerFacts, above: bool
         .map(|(port, _)| *port)
         .collect();
     if exceptions.is_empty() {
-        return if general { Effect::Strict } else { Effect::Permissive };
+        return if general {
+            Effect::Strict
+        } else {
+            Effect::Permissive
+        };
     }
-    let anonymous = Match { not_principals: vec![StringMatch::Presence], ..Match::default() };
+    let anonymous = Match {
+        not_principals: vec![StringMatch::Presence],
+        ..Match::default()
+    };
     let matched = if general {
-        Match { not_destination_ports: exceptions, ..anonymous }
+        Match {
+            not_destination_ports: exceptions,
+            ..anonymous
+        }
     } else {
-        Match { destination_ports: exceptions, ..anonymous }
+        Match {
+            destination_ports: exceptions,
+            ..anonymous
+        }
     };
     Effect::Converted(deny(namespace, &converted(name), matched))
 }
@@ -142,11 +163,21 @@ pub fn converted(name: &str) -> String {
 
 /// The fixed policy: peers without identity are denied.
 pub(crate) fn static_strict(root_namespace: &str) -> Policy {
-    let anonymous = Match { not_principals: vec![StringMatch::Presence], ..Match::default() };
+    let anonymous = Match {
+        not_principals: vec![StringMatch::Presence],
+        ..Match::default()
+    };
     deny(root_namespace, POLICY_STATIC_STRICT, anonymous)
 }
 
 fn deny(namespace: &str, name: &str, matched: Match) -> Policy {
-    let rules = vec![Rule { clauses: vec![Clause { matches: vec![matched] }] }];
-    Policy { rules, ..Policy::new(namespace, name, Scope::Workload, Action::Deny) }
+    let rules = vec![Rule {
+        clauses: vec![Clause {
+            matches: vec![matched],
+        }],
+    }];
+    Policy {
+        rules,
+        ..Policy::new(namespace, name, Scope::Workload, Action::Deny)
+    }
 }

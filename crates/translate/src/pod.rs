@@ -51,11 +51,18 @@ pub fn pod_facts(pod: &Pod, texts: &mut Interner) -> Result<WorkloadFacts, Rejec
     Ok(WorkloadFacts {
         addresses: addresses(pod).into(),
         hostname: Arc::default(),
-        node: texts.intern(spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()),
+        node: texts.intern(
+            spec.and_then(|spec| spec.node_name.as_deref())
+                .unwrap_or_default(),
+        ),
         service_account: texts.intern(account.filter(|a| !a.is_empty()).unwrap_or("default")),
         workload_name: texts.intern(workload_name(pod, name, &labels)),
         ports: named_ports(pod, texts),
-        health: if healthy { Health::Healthy } else { Health::Unhealthy },
+        health: if healthy {
+            Health::Healthy
+        } else {
+            Health::Unhealthy
+        },
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         tunnel: annotation(ANNOTATION_REDIRECTION).is_some_and(|v| v == REDIRECTION_ENABLED),
         native_tunnel: native_tunnel(&labels),
@@ -68,10 +75,17 @@ pub fn pod_facts(pod: &Pod, texts: &mut Interner) -> Result<WorkloadFacts, Rejec
 
 /// All addresses, or none when one of them cannot be read.
 fn addresses(pod: &Pod) -> Vec<IpAddr> {
-    let Some(status) = &pod.status else { return Vec::new() };
+    let Some(status) = &pod.status else {
+        return Vec::new();
+    };
     let texts: Vec<&str> = match status.pod_ips.as_deref() {
         Some(all) if !all.is_empty() => all.iter().map(|ip| ip.ip.as_str()).collect(),
-        _ => status.pod_ip.iter().filter(|ip| !ip.is_empty()).map(String::as_str).collect(),
+        _ => status
+            .pod_ip
+            .iter()
+            .filter(|ip| !ip.is_empty())
+            .map(String::as_str)
+            .collect(),
     };
     let parsed: Result<Vec<IpAddr>, _> = texts.iter().map(|text| text.parse()).collect();
     parsed.unwrap_or_default()
@@ -79,13 +93,22 @@ fn addresses(pod: &Pod) -> Vec<IpAddr> {
 
 /// TCP container ports with a name, of containers and of init containers that keep running; the first of a name wins.
 fn named_ports(pod: &Pod, texts: &mut Interner) -> Box<[(Arc<str>, u16)]> {
-    let Some(spec) = &pod.spec else { return Box::default() };
+    let Some(spec) = &pod.spec else {
+        return Box::default();
+    };
     let sidecar = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
     let init = spec.init_containers.iter().flatten().filter(sidecar);
-    let ports = spec.containers.iter().chain(init).flat_map(|c| c.ports.iter().flatten());
+    let ports = spec
+        .containers
+        .iter()
+        .chain(init)
+        .flat_map(|c| c.ports.iter().flatten());
     let mut named: Vec<(Arc<str>, u16)> = Vec::new();
     for port in ports {
-        let tcp = port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+        let tcp = port
+            .protocol
+            .as_deref()
+            .is_none_or(|protocol| protocol == "TCP");
         let number = u16::try_from(port.container_port).ok();
         if let (true, Some(name), Some(number)) = (tcp, port.name.as_deref(), number)
             && !named.iter().any(|(n, _)| **n == *name)
@@ -101,9 +124,16 @@ fn workload_name<'a>(pod: &'a Pod, name: &'a str, labels: &'a Labels) -> &'a str
     if let Some(name) = labels.get(LABEL_WORKLOAD_NAME) {
         return name;
     }
-    let generated = pod.metadata.generate_name.as_deref().is_some_and(|name| !name.is_empty());
+    let generated = pod
+        .metadata
+        .generate_name
+        .as_deref()
+        .is_some_and(|name| !name.is_empty());
     let owners = pod.metadata.owner_references.iter().flatten();
-    match owners.into_iter().find(|owner| owner.controller == Some(true)) {
+    match owners
+        .into_iter()
+        .find(|owner| owner.controller == Some(true))
+    {
         Some(owner) if generated => owner_name(owner, labels),
         _ => name,
     }
@@ -117,9 +147,9 @@ fn owner_name<'a>(owner: &'a OwnerReference, labels: &'a Labels) -> &'a str {
             .filter(|hash| !hash.is_empty())
             .find_map(|hash| owner.name.strip_suffix(&**hash)?.strip_suffix('-'))
             .unwrap_or(&owner.name),
-        "ReplicationController" => {
-            labels.get(LABEL_DEPLOYMENT_CONFIG).map_or(owner.name.as_str(), |name| name)
-        }
+        "ReplicationController" => labels
+            .get(LABEL_DEPLOYMENT_CONFIG)
+            .map_or(owner.name.as_str(), |name| name),
         "Job" => cron_job(&owner.name).unwrap_or(&owner.name),
         _ => &owner.name,
     }

@@ -13,7 +13,9 @@ pub(crate) struct SelectorIndex<K> {
 
 impl<K> Default for SelectorIndex<K> {
     fn default() -> Self {
-        Self { buckets: HashMap::new() }
+        Self {
+            buckets: HashMap::new(),
+        }
     }
 }
 
@@ -21,13 +23,18 @@ impl<K: PartialEq + Clone> SelectorIndex<K> {
     /// Adds a selector; one that asks for nothing is not kept, its meaning differs by resource.
     pub(crate) fn insert(&mut self, key: K, selector: &Labels) {
         if let Some(bucket) = bucket(selector) {
-            self.buckets.entry(bucket).or_default().push((key, selector.clone()));
+            self.buckets
+                .entry(bucket)
+                .or_default()
+                .push((key, selector.clone()));
         }
     }
 
     /// Removes what [`Self::insert`] added.
     pub(crate) fn remove(&mut self, key: &K, selector: &Labels) {
-        let Some(bucket) = bucket(selector) else { return };
+        let Some(bucket) = bucket(selector) else {
+            return;
+        };
         if let Some(entries) = self.buckets.get_mut(&bucket) {
             entries.retain(|(k, _)| k != key);
             if entries.is_empty() {
@@ -49,5 +56,8 @@ impl<K: PartialEq + Clone> SelectorIndex<K> {
 
 /// Any label of the selector would do. The value that is longest tends to be the rarest.
 fn bucket(selector: &Labels) -> Option<(Arc<str>, Arc<str>)> {
-    selector.iter().max_by_key(|(_, value)| value.len()).cloned()
+    selector
+        .iter()
+        .max_by_key(|(_, value)| value.len())
+        .cloned()
 }

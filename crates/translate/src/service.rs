@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tulle_api::contract::ANNOTATION_TRAFFIC_DISTRIBUTION;
 use tulle_api::networking::{Resolution, ServiceEntry};
 use tulle_model::{
-    AppProtocol, HealthPolicy, Interner, LoadBalancing, Mode, NetworkAddress, Port, Scope,
-    Service, ServiceKey,
+    AppProtocol, HealthPolicy, Interner, LoadBalancing, Mode, NetworkAddress, Port, Scope, Service,
+    ServiceKey,
 };
 
 use crate::labels::Labels;
@@ -117,7 +117,9 @@ impl Distribution {
 
 /// Seconds since 1970 of an object's creation; far in the future when it does not say.
 pub(crate) fn created(meta: &ObjectMeta) -> i64 {
-    meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second())
+    meta.creation_timestamp
+        .as_ref()
+        .map_or(i64::MAX, |time| time.0.as_second())
 }
 
 /// Takes what matters of a Kubernetes Service; `None` for ExternalName, which is DNS only.
@@ -134,12 +136,23 @@ pub fn service_facts(
     }
     let hostname: Arc<str> = format!("{name}.{namespace}.svc.{domain}").into();
     let annotated = Distribution::annotated(service.metadata.annotations.as_ref());
-    let field = spec.traffic_distribution.as_deref().map(Distribution::parse);
-    let ports = spec.ports.iter().flatten().filter_map(|port| port_facts(port, texts));
+    let field = spec
+        .traffic_distribution
+        .as_deref()
+        .map(Distribution::parse);
+    let ports = spec
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|port| port_facts(port, texts));
     Some(ServiceFacts {
         ports: ports.collect(),
         key: ServiceKey::new(namespace, &hostname),
-        id: ServiceId { source: ServiceSource::Kubernetes, name: texts.intern(name), hostname },
+        id: ServiceId {
+            source: ServiceSource::Kubernetes,
+            name: texts.intern(name),
+            hostname,
+        },
         addresses: cluster_ips(spec).into_iter().map(IpNet::from).collect(),
         selector: Labels::of(spec.selector.as_ref(), texts),
         distribution: field.filter(|d| *d != Distribution::Any).or(annotated),
@@ -162,7 +175,11 @@ fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
 
 /// Only TCP: nothing else is redirected.
 fn port_facts(port: &ServicePort, texts: &mut Interner) -> Option<PortFacts> {
-    if port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
+    if port
+        .protocol
+        .as_deref()
+        .is_some_and(|protocol| protocol != "TCP")
+    {
         return None;
     }
     let number = u16::try_from(port.port).ok()?;
@@ -205,15 +222,23 @@ pub fn entry_facts(entry: &ServiceEntry, texts: &mut Interner) -> Vec<ServiceFac
     let namespace = entry.metadata.namespace.as_deref().unwrap_or_default();
     let name = texts.intern(entry.metadata.name.as_deref().unwrap_or_default());
     let spec = &entry.spec;
-    let addresses: Result<Vec<IpNet>, _> =
-        spec.addresses.iter().map(|text| parse_net(text).ok_or(())).collect();
-    let Ok(addresses) = addresses else { return Vec::new() };
+    let addresses: Result<Vec<IpNet>, _> = spec
+        .addresses
+        .iter()
+        .map(|text| parse_net(text).ok_or(()))
+        .collect();
+    let Ok(addresses) = addresses else {
+        return Vec::new();
+    };
     let ports: Vec<PortFacts> = spec
         .ports
         .iter()
         .filter_map(|port| {
             let number = u16::try_from(port.number).ok()?;
-            let target = port.target_port.filter(|target| *target != 0).unwrap_or(port.number);
+            let target = port
+                .target_port
+                .filter(|target| *target != 0)
+                .unwrap_or(port.number);
             Some(PortFacts {
                 number,
                 name: texts.intern(&port.name),
@@ -239,10 +264,18 @@ pub fn entry_facts(entry: &ServiceEntry, texts: &mut Interner) -> Vec<ServiceFac
         node_local: false,
         passthrough,
         publish_not_ready: false,
-        subject_alt_names: spec.subject_alt_names.iter().map(|s| s.as_str().into()).collect(),
+        subject_alt_names: spec
+            .subject_alt_names
+            .iter()
+            .map(|s| s.as_str().into())
+            .collect(),
         created: created(&entry.metadata),
     };
-    spec.hosts.iter().filter(|host| !host.is_empty()).map(facts).collect()
+    spec.hosts
+        .iter()
+        .filter(|host| !host.is_empty())
+        .map(facts)
+        .collect()
 }
 
 /// An address or a range.
@@ -262,7 +295,10 @@ impl ServiceFacts {
         inherited: Option<Distribution>,
         canonical: bool,
     ) -> Service {
-        let address = |range: &IpNet| NetworkAddress { network: network.clone(), range: *range };
+        let address = |range: &IpNet| NetworkAddress {
+            network: network.clone(),
+            range: *range,
+        };
         let port = |port: &PortFacts| Port {
             service_port: port.number,
             target_port: match port.target {
@@ -287,7 +323,11 @@ impl ServiceFacts {
     fn balancing(&self, inherited: Option<Distribution>) -> LoadBalancing {
         if self.passthrough {
             let (mode, health) = (Mode::Passthrough, HealthPolicy::AllowAll);
-            return LoadBalancing { preference: Vec::new(), mode, health };
+            return LoadBalancing {
+                preference: Vec::new(),
+                mode,
+                health,
+            };
         }
         let zone = [Scope::Network, Scope::Region, Scope::Zone];
         let (preference, mode) = if self.node_local {
@@ -296,9 +336,10 @@ impl ServiceFacts {
             match self.distribution.or(inherited).unwrap_or(Distribution::Any) {
                 Distribution::Any => (Vec::new(), Mode::Standard),
                 Distribution::SameZone => (zone.to_vec(), Mode::Failover),
-                Distribution::SameNode => {
-                    ([&zone[..], &[Scope::Subzone, Scope::Node]].concat(), Mode::Failover)
-                }
+                Distribution::SameNode => (
+                    [&zone[..], &[Scope::Subzone, Scope::Node]].concat(),
+                    Mode::Failover,
+                ),
             }
         };
         let health = if self.publish_not_ready {
@@ -306,7 +347,11 @@ impl ServiceFacts {
         } else {
             HealthPolicy::OnlyHealthy
         };
-        LoadBalancing { preference, mode, health }
+        LoadBalancing {
+            preference,
+            mode,
+            health,
+        }
     }
 
     /// Ports of this service on a pod. A named port that the pod does not have is left out.
@@ -331,7 +376,10 @@ impl ServiceFacts {
     /// Ports of this service on an endpoint of a slice, which has them by name.
     pub(crate) fn ports_on_slice(&self, ports: &[(Arc<str>, u16)]) -> Vec<Port> {
         self.resolve(|port| {
-            ports.iter().find(|(name, _)| *name == port.name).map(|(_, target)| *target)
+            ports
+                .iter()
+                .find(|(name, _)| *name == port.name)
+                .map(|(_, target)| *target)
         })
     }
 

@@ -36,9 +36,15 @@ pub fn slice_facts(slice: &EndpointSlice, texts: &mut Interner) -> Option<SliceF
         return None;
     }
     let ports = slice.ports.iter().flatten().filter_map(|port| {
-        let tcp = port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+        let tcp = port
+            .protocol
+            .as_deref()
+            .is_none_or(|protocol| protocol == "TCP");
         let number = u16::try_from(port.port?).ok().filter(|_| tcp)?;
-        Some((texts.intern(port.name.as_deref().unwrap_or_default()), number))
+        Some((
+            texts.intern(port.name.as_deref().unwrap_or_default()),
+            number,
+        ))
     });
     let ports = ports.collect();
     let mut pods: Vec<Arc<str>> = slice
@@ -50,21 +56,41 @@ pub fn slice_facts(slice: &EndpointSlice, texts: &mut Interner) -> Option<SliceF
     pods.sort();
     pods.dedup();
     let mut endpoints: Vec<EndpointFacts> = Vec::new();
-    for endpoint in slice.endpoints.iter().flatten().filter(|e| pod_name(e).is_none()) {
+    for endpoint in slice
+        .endpoints
+        .iter()
+        .flatten()
+        .filter(|e| pod_name(e).is_none())
+    {
         let addresses: Result<Vec<IpAddr>, _> =
             endpoint.addresses.iter().map(|text| text.parse()).collect();
         let Ok(addresses) = addresses else { continue };
-        let Some(first) = addresses.first() else { continue };
+        let Some(first) = addresses.first() else {
+            continue;
+        };
         // The first address is part of the uid.
         if endpoints.iter().any(|e| e.addresses.first() == Some(first)) {
             continue;
         }
-        let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-        let health = if ready { Health::Healthy } else { Health::Unhealthy };
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|c| c.ready)
+            .unwrap_or(true);
+        let health = if ready {
+            Health::Healthy
+        } else {
+            Health::Unhealthy
+        };
         endpoints.push(EndpointFacts { addresses, health });
     }
     let (endpoints, pods) = (endpoints.into(), pods.into());
-    Some(SliceFacts { service: texts.intern(service), ports, endpoints, pods })
+    Some(SliceFacts {
+        service: texts.intern(service),
+        ports,
+        endpoints,
+        pods,
+    })
 }
 
 fn pod_name(endpoint: &Endpoint) -> Option<&str> {

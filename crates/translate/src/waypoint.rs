@@ -18,7 +18,10 @@ pub(crate) enum UseWaypoint {
     /// No waypoint.
     No,
     /// This one; in the object's own namespace when none is named.
-    Named { namespace: Option<Arc<str>>, name: Arc<str> },
+    Named {
+        namespace: Option<Arc<str>>,
+        name: Arc<str>,
+    },
 }
 
 impl UseWaypoint {
@@ -28,7 +31,10 @@ impl UseWaypoint {
             Some(name) if **name == *USE_WAYPOINT_NONE => Self::No,
             Some(name) => {
                 let namespace = labels.get(LABEL_USE_WAYPOINT_NAMESPACE).cloned();
-                Self::Named { namespace, name: name.clone() }
+                Self::Named {
+                    namespace,
+                    name: name.clone(),
+                }
             }
         }
     }
@@ -43,8 +49,18 @@ pub(crate) fn binding(
     namespace: &str,
     generation: Option<i64>,
 ) -> Option<Condition> {
-    let effective = if *own == UseWaypoint::Unset { inherited } else { own };
-    let UseWaypoint::Named { namespace: other, name } = effective else { return None };
+    let effective = if *own == UseWaypoint::Unset {
+        inherited
+    } else {
+        own
+    };
+    let UseWaypoint::Named {
+        namespace: other,
+        name,
+    } = effective
+    else {
+        return None;
+    };
     let namespace = other.as_deref().unwrap_or(namespace);
     Some(Condition {
         kind: CONDITION_WAYPOINT_BOUND,

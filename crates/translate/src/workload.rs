@@ -9,9 +9,7 @@ use tulle_api::contract::{
     REDIRECTION_ENABLED, TUNNEL_HTTP,
 };
 use tulle_api::networking::{WorkloadEntry, WorkloadEntrySpec};
-use tulle_model::{
-    Health, Interner, Locality, Port, ServiceKey, Tunnel, Workload, WorkloadKind,
-};
+use tulle_model::{Health, Interner, Locality, Port, ServiceKey, Tunnel, Workload, WorkloadKind};
 
 use crate::labels::Labels;
 use crate::settings::Settings;
@@ -109,7 +107,10 @@ impl WorkloadFacts {
             trust_domain: around.settings.trust_domain.clone(),
             service_account: account,
             node: self.node.clone(),
-            network: self.network.clone().unwrap_or_else(|| around.network.clone()),
+            network: self
+                .network
+                .clone()
+                .unwrap_or_else(|| around.network.clone()),
             cluster: around.settings.cluster_id.clone(),
             addresses: self.addresses.to_vec(),
             hostname: self.hostname.clone(),
@@ -123,7 +124,12 @@ impl WorkloadFacts {
             kind: WorkloadKind::Pod,
             services: around.services,
             policies: around.policies,
-            locality: self.locality.as_deref().or(around.locality).cloned().unwrap_or_default(),
+            locality: self
+                .locality
+                .as_deref()
+                .or(around.locality)
+                .cloned()
+                .unwrap_or_default(),
             capacity: self.capacity,
             waypoint: None,
             network_gateway: None,
@@ -132,7 +138,10 @@ impl WorkloadFacts {
 
     /// A port by its name.
     pub(crate) fn port(&self, name: &str) -> Option<u16> {
-        self.ports.iter().find(|(n, _)| **n == *name).map(|(_, port)| *port)
+        self.ports
+            .iter()
+            .find(|(n, _)| **n == *name)
+            .map(|(_, port)| *port)
     }
 }
 
@@ -183,7 +192,9 @@ pub(crate) fn spec_facts(
     let address: Option<IpAddr> = spec.address.parse().ok();
     let hostname = if address.is_some() { "" } else { &spec.address };
     let ports = spec.ports.iter().filter_map(|(name, port)| {
-        u16::try_from(*port).ok().map(|port| (Arc::<str>::from(name.as_str()), port))
+        u16::try_from(*port)
+            .ok()
+            .map(|port| (Arc::<str>::from(name.as_str()), port))
     });
     WorkloadFacts {
         addresses: address.into_iter().collect(),

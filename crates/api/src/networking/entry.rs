@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::status::{IstioCondition, IstioStatus, ValidationMessage};
 
 /// Adds services to the mesh's registry.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
 #[kube(
     group = "networking.istio.io",
     version = "v1",
@@ -170,7 +172,9 @@ pub struct LabelSelector {
 }
 
 /// Describes a workload that is no pod.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
 #[kube(
     group = "networking.istio.io",
     version = "v1",

@@ -6,9 +6,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LabelSelector;
 use super::destination_rule::ConnectionPoolSettings;
 use super::virtual_service::Destination;
-use super::LabelSelector;
 use crate::shape::{choice, shape};
 use crate::status::IstioStatus;
 

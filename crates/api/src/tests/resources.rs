@@ -34,12 +34,21 @@ spec:
     let spec = &policy.spec;
     assert_eq!(spec.action, Some(Action::Allow));
     let rule = &spec.rules.as_ref().unwrap()[0];
-    assert_eq!(rule.from[0].source.as_ref().unwrap().principals, ["cluster.local/ns/default/sa/sleep"]);
+    assert_eq!(
+        rule.from[0].source.as_ref().unwrap().principals,
+        ["cluster.local/ns/default/sa/sleep"]
+    );
     assert_eq!(rule.to[0].operation.as_ref().unwrap().ports, ["9080"]);
     assert!(spec.unknown.is_empty() && rule.unknown.is_empty());
     let written = serde_json::to_value(spec).unwrap();
-    assert_eq!(written["selector"], json!({"matchLabels": {"app": "productpage"}}));
-    assert_eq!(written["rules"][0]["when"], json!([{"key": "source.namespace", "values": ["default"]}]));
+    assert_eq!(
+        written["selector"],
+        json!({"matchLabels": {"app": "productpage"}})
+    );
+    assert_eq!(
+        written["rules"][0]["when"],
+        json!([{"key": "source.namespace", "values": ["default"]}])
+    );
 }
 
 #[test]
@@ -51,7 +60,10 @@ fn newer_fields_and_values_are_noticed() {
     .unwrap();
     assert_eq!(policy.spec.action, Some(Action::Unknown));
     assert_eq!(policy.spec.unknown.keys().collect::<Vec<_>>(), ["new"]);
-    let source = policy.spec.rules.unwrap()[0].from[0].source.clone().unwrap();
+    let source = policy.spec.rules.unwrap()[0].from[0]
+        .source
+        .clone()
+        .unwrap();
     assert_eq!(source.unknown.keys().collect::<Vec<_>>(), ["newer"]);
     let peer: PeerAuthentication = serde_json::from_value(json!({
         "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": {"name": "p"},
@@ -81,9 +93,28 @@ spec:
 ",
     );
     let route = &service.spec.http[0];
-    assert_eq!(route.matches[0].headers["end-user"].exact.as_deref(), Some("jason"));
-    assert_eq!((route.route[0].weight, route.route[0].destination.subset.as_deref()), (Some(25), Some("v2")));
-    assert_eq!(route.fault.as_ref().unwrap().abort.as_ref().unwrap().http_status, Some(500));
+    assert_eq!(
+        route.matches[0].headers["end-user"].exact.as_deref(),
+        Some("jason")
+    );
+    assert_eq!(
+        (
+            route.route[0].weight,
+            route.route[0].destination.subset.as_deref()
+        ),
+        (Some(25), Some("v2"))
+    );
+    assert_eq!(
+        route
+            .fault
+            .as_ref()
+            .unwrap()
+            .abort
+            .as_ref()
+            .unwrap()
+            .http_status,
+        Some(500)
+    );
 
     let rule: DestinationRule = yaml(
         r"
@@ -100,8 +131,14 @@ spec:
     );
     let policy = rule.spec.traffic_policy.unwrap();
     let http = policy.connection_pool.unwrap().http.unwrap();
-    assert_eq!((http.http1_max_pending_requests, http.http2_max_requests), (Some(1), Some(2)));
-    assert_eq!(policy.outlier_detection.unwrap().consecutive_5xx_errors, Some(7));
+    assert_eq!(
+        (http.http1_max_pending_requests, http.http2_max_requests),
+        (Some(1), Some(2))
+    );
+    assert_eq!(
+        policy.outlier_detection.unwrap().consecutive_5xx_errors,
+        Some(7)
+    );
 
     let filter: EnvoyFilter = serde_json::from_value(json!({
         "apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter", "metadata": {"name": "f"},
@@ -116,7 +153,10 @@ spec:
         "spec": {"hosts": ["x"], "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]},
     }))
     .unwrap();
-    assert_eq!(entry.spec.resolution.unwrap_or_default(), crate::networking::Resolution::None);
+    assert_eq!(
+        entry.spec.resolution.unwrap_or_default(),
+        crate::networking::Resolution::None
+    );
 }
 
 #[test]
@@ -126,10 +166,16 @@ fn mesh_configuration() {
         "trustDomain: user@example.com\nrootNamespace: mesh-root\nenableTracing: true\ndefaultConfig: {a: [b]}\n",
     )
     .unwrap();
-    assert_eq!(config.trust_domain, "user.example.com", "an @ cannot stand in a certificate");
+    assert_eq!(
+        config.trust_domain, "user.example.com",
+        "an @ cannot stand in a certificate"
+    );
     assert_eq!(config.root_namespace, "mesh-root");
     let error = MeshConfig::parse("trustDomain: [").unwrap_err().to_string();
-    assert!(error.contains("ConfigMap istio") && error.contains("kubectl"), "{error}");
+    assert!(
+        error.contains("ConfigMap istio") && error.contains("kubectl"),
+        "{error}"
+    );
     assert!(MeshConfig::parse("rootNamespace: {}").is_err());
 }
 
@@ -145,8 +191,16 @@ discoverySelectors:
 ",
     )
     .unwrap();
-    let sees = |labels: serde_json::Value| config.discovers(&serde_json::from_value(labels).unwrap());
+    let sees =
+        |labels: serde_json::Value| config.discovers(&serde_json::from_value(labels).unwrap());
     assert!(sees(json!({"mesh": "on"})) && sees(json!({"env": "test"})));
-    assert!(!sees(json!({})) && !sees(json!({"env": "dev"})) && !sees(json!({"env": "prod", "off": ""})));
-    assert!(MeshConfig::default().discovers(&Default::default()), "without selectors, all");
+    assert!(
+        !sees(json!({}))
+            && !sees(json!({"env": "dev"}))
+            && !sees(json!({"env": "prod", "off": ""}))
+    );
+    assert!(
+        MeshConfig::default().discovers(&Default::default()),
+        "without selectors, all"
+    );
 }

@@ -6,7 +6,9 @@ use crate::{Identity, Interner};
 
 #[test]
 fn strict_form() {
-    let identity: Identity = "spiffe://cluster.local/ns/default/sa/sleep".parse().unwrap();
+    let identity: Identity = "spiffe://cluster.local/ns/default/sa/sleep"
+        .parse()
+        .unwrap();
     assert_eq!(identity, Identity::new("cluster.local", "default", "sleep"));
     assert_eq!(identity.principal(), "cluster.local/ns/default/sa/sleep");
     for bad in [
@@ -24,7 +26,10 @@ fn strict_form() {
         "https://cluster.local/ns/default/sa/sleep",
     ] {
         let error = bad.parse::<Identity>().unwrap_err();
-        assert!(error.to_string().contains("is not of the form spiffe://"), "{error}");
+        assert!(
+            error.to_string().contains("is not of the form spiffe://"),
+            "{error}"
+        );
     }
 }
 

@@ -38,19 +38,38 @@ fn exact_then_longest_range_then_workload() {
     assert_eq!(name(&at(&mesh, "10.1.0.1", "x")), "workload w");
     let other: Arc<str> = "other".into();
     let elsewhere = mesh.destination(&other, "10.0.0.1".parse().unwrap(), "x");
-    assert_eq!(elsewhere, Destination::Unknown, "networks do not share addresses");
+    assert_eq!(
+        elsewhere,
+        Destination::Unknown,
+        "networks do not share addresses"
+    );
 }
 
 #[test]
 fn claims_on_one_address() {
     let mut mesh = Mesh::default();
-    let claim = |namespace: &str, canonical| Service { canonical, ..service(namespace, "h", &["10.0.0.1/32"]) };
+    let claim = |namespace: &str, canonical| Service {
+        canonical,
+        ..service(namespace, "h", &["10.0.0.1/32"])
+    };
     mesh.insert_service(claim("b", false));
     mesh.insert_service(claim("a", false));
-    assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "service a/h", "the first by name");
+    assert_eq!(
+        name(&at(&mesh, "10.0.0.1", "x")),
+        "service a/h",
+        "the first by name"
+    );
     mesh.insert_service(claim("c", true));
-    assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "service c/h", "the canonical one");
-    assert_eq!(name(&at(&mesh, "10.0.0.1", "b")), "service b/h", "one's own namespace");
+    assert_eq!(
+        name(&at(&mesh, "10.0.0.1", "x")),
+        "service c/h",
+        "the canonical one"
+    );
+    assert_eq!(
+        name(&at(&mesh, "10.0.0.1", "b")),
+        "service b/h",
+        "one's own namespace"
+    );
 }
 
 #[test]
@@ -61,8 +80,15 @@ fn a_reused_address_is_the_newer_pods() {
     assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "workload new");
     mesh.remove_workload("old");
     assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "workload new");
-    mesh.insert_workload(Workload { host_network: true, ..workload("host", "10.0.0.1", &[]) });
-    assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "workload new", "not found by address");
+    mesh.insert_workload(Workload {
+        host_network: true,
+        ..workload("host", "10.0.0.1", &[])
+    });
+    assert_eq!(
+        name(&at(&mesh, "10.0.0.1", "x")),
+        "workload new",
+        "not found by address"
+    );
 }
 
 #[test]
@@ -91,7 +117,16 @@ fn change() -> impl Strategy<Value = Change> {
     let uid = || prop::sample::select(vec!["1", "2", "3", "4"]);
     let address = prop::sample::select(&ADDRESSES[..]);
     let hosts = prop::sample::subsequence(&HOSTS[..], 0..3);
-    let ranges = prop::sample::subsequence(vec!["10.0.0.1/32", "10.0.0.2/32", "10.0.0.0/24", "10.0.0.0/16", "10.0.0.0/8"], 0..3);
+    let ranges = prop::sample::subsequence(
+        vec![
+            "10.0.0.1/32",
+            "10.0.0.2/32",
+            "10.0.0.0/24",
+            "10.0.0.0/16",
+            "10.0.0.0/8",
+        ],
+        0..3,
+    );
     let namespace = || prop::sample::select(vec!["ns", "other"]);
     let host = || prop::sample::select(&HOSTS[..]);
     prop_oneof![
@@ -124,7 +159,11 @@ impl Naive {
     fn destination(&self, address: IpAddr, namespace: &str) -> String {
         let mut best: Option<(u8, (bool, bool), &ServiceKey)> = None;
         for (key, service) in &self.services {
-            for claim in service.addresses.iter().filter(|a| a.range.contains(&address)) {
+            for claim in service
+                .addresses
+                .iter()
+                .filter(|a| a.range.contains(&address))
+            {
                 let rank = (&*service.namespace == namespace, service.canonical);
                 let length = claim.range.prefix_len();
                 if best.is_none_or(|(l, r, _)| (length, rank) > (l, r)) {
@@ -135,7 +174,9 @@ impl Naive {
         if let Some((_, _, key)) = best {
             return format!("service {key}");
         }
-        self.owners.get(&address).map_or("unknown".to_owned(), |uid| format!("workload {uid}"))
+        self.owners
+            .get(&address)
+            .map_or("unknown".to_owned(), |uid| format!("workload {uid}"))
     }
 }
 

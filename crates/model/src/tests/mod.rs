@@ -13,7 +13,11 @@ use crate::{
 };
 
 fn port(service_port: u16, target_port: u16) -> Port {
-    Port { service_port, target_port, protocol: AppProtocol::Unknown }
+    Port {
+        service_port,
+        target_port,
+        protocol: AppProtocol::Unknown,
+    }
 }
 
 /// A healthy workload with one address that serves port 80 of `services` on 8080.
@@ -50,7 +54,10 @@ fn workload(uid: &str, address: &str, services: &[&str]) -> Workload {
 
 /// A service of namespace `ns` with port 80 and these addresses or ranges.
 fn service(namespace: &str, host: &str, addresses: &[&str]) -> Service {
-    let address = |text: &&str| NetworkAddress { network: Arc::default(), range: text.parse().unwrap() };
+    let address = |text: &&str| NetworkAddress {
+        network: Arc::default(),
+        range: text.parse().unwrap(),
+    };
     Service {
         name: host.into(),
         namespace: namespace.into(),

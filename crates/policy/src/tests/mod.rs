@@ -52,5 +52,7 @@ fn connection(source: Option<&Identity>) -> crate::Connection<'_> {
 
 /// A rule of one clause of these matches.
 fn rule(matches: Vec<Match>) -> Rule {
-    Rule { clauses: vec![Clause { matches }] }
+    Rule {
+        clauses: vec![Clause { matches }],
+    }
 }

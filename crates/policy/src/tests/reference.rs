@@ -17,7 +17,11 @@ fn text() -> impl Strategy<Value = String> {
     let whole = "td/ns/a/sa/b";
     let cut = (0..=whole.len(), 0..=whole.len())
         .prop_map(move |(from, to)| whole[from.min(to)..from.max(to)].to_owned());
-    prop_oneof![cut, prop::sample::select(vec!["a", "b", "td", "td/ns/a/sa/bb", "ttd/ns/a/sa/b", ""]).prop_map(str::to_owned)]
+    prop_oneof![
+        cut,
+        prop::sample::select(vec!["a", "b", "td", "td/ns/a/sa/bb", "ttd/ns/a/sa/b", ""])
+            .prop_map(str::to_owned)
+    ]
 }
 
 fn string_match() -> impl Strategy<Value = StringMatch> {
@@ -36,11 +40,33 @@ fn few<T: Clone + std::fmt::Debug + 'static>(
 }
 
 fn matched() -> impl Strategy<Value = Match> {
-    let net = || prop::sample::select(vec!["10.0.0.0/24", "10.0.0.9/32", "0.0.0.0/0", "fd00::/8"]).prop_map(|t| t.parse::<IpNet>().unwrap());
-    let account = || prop::sample::select(vec![("a", "b"), ("a", "c")]).prop_map(|(n, s)| ServiceAccountMatch { namespace: n.into(), service_account: s.into() });
+    let net = || {
+        prop::sample::select(vec!["10.0.0.0/24", "10.0.0.9/32", "0.0.0.0/0", "fd00::/8"])
+            .prop_map(|t| t.parse::<IpNet>().unwrap())
+    };
+    let account = || {
+        prop::sample::select(vec![("a", "b"), ("a", "c")]).prop_map(|(n, s)| ServiceAccountMatch {
+            namespace: n.into(),
+            service_account: s.into(),
+        })
+    };
     let port = || prop::sample::select(vec![80u16, 81]);
-    let texts = (few(string_match()), few(string_match()), few(string_match()), few(string_match()));
-    let rest = (few(net()), few(net()), few(net()), few(net()), few(port()), few(port()), few(account()), few(account()));
+    let texts = (
+        few(string_match()),
+        few(string_match()),
+        few(string_match()),
+        few(string_match()),
+    );
+    let rest = (
+        few(net()),
+        few(net()),
+        few(net()),
+        few(net()),
+        few(port()),
+        few(port()),
+        few(account()),
+        few(account()),
+    );
     (texts, rest).prop_map(|((a, b, c, d), (e, f, g, h, i, j, k, l))| Match {
         namespaces: a,
         not_namespaces: b,
@@ -69,7 +95,12 @@ fn policy() -> impl Strategy<Value = Policy> {
         let ((namespace, name), (dry_run, broken)): ((&str, i32), (bool, bool)) = (name, flags);
         let unenforceable = broken.then(|| "?".into());
         let policy = Policy::new(namespace, name.to_string(), scope, action);
-        Policy { rules, dry_run, unenforceable, ..policy }
+        Policy {
+            rules,
+            dry_run,
+            unenforceable,
+            ..policy
+        }
     })
 }
 
@@ -84,13 +115,18 @@ fn allowed(policies: &[Policy], destination: &Workload, c: &Connection<'_>) -> b
         Scope::Namespace if p.namespace == destination.namespace => true,
         _ => destination.policies.iter().any(|name| **name == p.key()),
     };
-    let enforced: Vec<&Policy> = policies.iter().filter(concerns).filter(|p| !p.dry_run).collect();
+    let enforced: Vec<&Policy> = policies
+        .iter()
+        .filter(concerns)
+        .filter(|p| !p.dry_run)
+        .collect();
     let of = |action: Action| enforced.iter().filter(move |p| p.action == action);
     let hits = |p: &Policy| p.rules.iter().any(|rule| rule_hits(rule, c));
     if of(Action::Deny).any(|p| p.unenforceable.is_some() || hits(p)) {
         return false;
     }
-    of(Action::Allow).count() == 0 || of(Action::Allow).any(|p| p.unenforceable.is_none() && hits(p))
+    of(Action::Allow).count() == 0
+        || of(Action::Allow).any(|p| p.unenforceable.is_none() && hits(p))
 }
 
 fn rule_hits(rule: &Rule, c: &Connection<'_>) -> bool {
@@ -102,7 +138,9 @@ fn rule_hits(rule: &Rule, c: &Connection<'_>) -> bool {
 
 fn match_hits(m: &Match, c: &Connection<'_>) -> bool {
     let namespace = c.source.map_or(String::new(), |i| i.namespace.to_string());
-    let principal = c.source.map(|i| i.to_string().strip_prefix("spiffe://").unwrap().to_owned());
+    let principal = c
+        .source
+        .map(|i| i.to_string().strip_prefix("spiffe://").unwrap().to_owned());
     let text = |s: &StringMatch, value: &str| match s {
         StringMatch::Exact(t) => value == &**t,
         StringMatch::Prefix(t) => value.starts_with(&**t),
@@ -110,7 +148,11 @@ fn match_hits(m: &Match, c: &Connection<'_>) -> bool {
         StringMatch::Presence => !value.is_empty(),
     };
     let of_principal = |s: &StringMatch| principal.as_ref().is_some_and(|p| text(s, p));
-    let account = |a: &ServiceAccountMatch| c.source.is_some_and(|i| (&i.namespace, &i.service_account) == (&a.namespace, &a.service_account));
+    let account = |a: &ServiceAccountMatch| {
+        c.source.is_some_and(|i| {
+            (&i.namespace, &i.service_account) == (&a.namespace, &a.service_account)
+        })
+    };
     let (source, destination, port) = (c.source_ip, c.destination.ip(), c.destination.port());
     let conditions = [
         m.namespaces.is_empty() || m.namespaces.iter().any(|s| text(s, &namespace)),
@@ -122,7 +164,9 @@ fn match_hits(m: &Match, c: &Connection<'_>) -> bool {
         m.source_ips.is_empty() || m.source_ips.iter().any(|n| n.contains(&source)),
         !m.not_source_ips.iter().any(|n| n.contains(&source)),
         m.destination_ips.is_empty() || m.destination_ips.iter().any(|n| n.contains(&destination)),
-        !m.not_destination_ips.iter().any(|n| n.contains(&destination)),
+        !m.not_destination_ips
+            .iter()
+            .any(|n| n.contains(&destination)),
         m.destination_ports.is_empty() || m.destination_ports.contains(&port),
         !m.not_destination_ports.contains(&port),
     ];
@@ -130,7 +174,11 @@ fn match_hits(m: &Match, c: &Connection<'_>) -> bool {
 }
 
 fn source() -> impl Strategy<Value = Option<Identity>> {
-    let some = (prop::sample::select(vec!["td", "t"]), prop::sample::select(vec!["a", "n"]), prop::sample::select(vec!["b", "bb"]));
+    let some = (
+        prop::sample::select(vec!["td", "t"]),
+        prop::sample::select(vec!["a", "n"]),
+        prop::sample::select(vec!["b", "bb"]),
+    );
     prop::option::weighted(0.8, some.prop_map(|(t, n, s)| Identity::new(t, n, s)))
 }
 

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use tulle_model::Identity;
 use tulle_policy::{
     Action, Clause, Connection, Match, Policies, Policy, Rule, Scope, ServiceAccountMatch,
@@ -25,10 +25,14 @@ fn string_match() -> impl Strategy<Value = StringMatch> {
 
 fn matched() -> impl Strategy<Value = Match> {
     let texts = || prop::collection::vec(string_match(), 0..2);
-    let net = (any::<std::net::IpAddr>(), 0u8..=32).prop_map(|(ip, length)| ipnet::IpNet::new(ip, length).unwrap());
+    let net = (any::<std::net::IpAddr>(), 0u8..=32)
+        .prop_map(|(ip, length)| ipnet::IpNet::new(ip, length).unwrap());
     let nets = || prop::collection::vec(net.clone(), 0..2);
     let ports = || prop::collection::vec(any::<u16>(), 0..2);
-    let account = ("[a-z]{1,3}", "[a-z]{1,3}").prop_map(|(n, s)| ServiceAccountMatch { namespace: n.into(), service_account: s.into() });
+    let account = ("[a-z]{1,3}", "[a-z]{1,3}").prop_map(|(n, s)| ServiceAccountMatch {
+        namespace: n.into(),
+        service_account: s.into(),
+    });
     let accounts = || prop::collection::vec(account.clone(), 0..2);
     let first = (texts(), texts(), texts(), texts(), nets(), nets());
     let second = (nets(), nets(), ports(), ports(), accounts(), accounts());
@@ -53,11 +57,17 @@ fn policy() -> impl Strategy<Value = Policy> {
     let rule = prop::collection::vec(clause, 0..3).prop_map(|clauses| Rule { clauses });
     let scope = prop::sample::select(vec![Scope::Global, Scope::Namespace, Scope::Workload]);
     let action = prop::sample::select(vec![Action::Allow, Action::Deny]);
-    (scope, action, prop::collection::vec(rule, 0..3), any::<bool>()).prop_map(|(scope, action, rules, dry_run)| Policy {
-        rules,
-        dry_run,
-        ..Policy::new("ns", "p", scope, action)
-    })
+    (
+        scope,
+        action,
+        prop::collection::vec(rule, 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(scope, action, rules, dry_run)| Policy {
+            rules,
+            dry_run,
+            ..Policy::new("ns", "p", scope, action)
+        })
 }
 
 proptest! {
@@ -91,14 +101,24 @@ proptest! {
 }
 
 fn least() -> wire::Authorization {
-    wire::Authorization { name: "p".into(), namespace: "ns".into(), scope: wire::Scope::Namespace.into(), ..Default::default() }
+    wire::Authorization {
+        name: "p".into(),
+        namespace: "ns".into(),
+        scope: wire::Scope::Namespace.into(),
+        ..Default::default()
+    }
 }
 
 /// A policy of one match that everything fits.
 fn with(change: impl FnOnce(&mut wire::Match)) -> wire::Authorization {
-    let mut m = wire::Match { destination_ports: vec![80], ..Default::default() };
+    let mut m = wire::Match {
+        destination_ports: vec![80],
+        ..Default::default()
+    };
     change(&mut m);
-    let rules = vec![wire::Rule { clauses: vec![wire::Clause { matches: vec![m] }] }];
+    let rules = vec![wire::Rule {
+        clauses: vec![wire::Clause { matches: vec![m] }],
+    }];
     wire::Authorization { rules, ..least() }
 }
 
@@ -108,7 +128,11 @@ fn passes(message: &wire::Authorization, workload_namespace: &str) -> bool {
     assert!(policy.unenforceable.is_some(), "{message:?}");
     let mut policies = Policies::default();
     policies.insert(policy);
-    let wire = crate::workload::Workload { uid: "u".into(), namespace: workload_namespace.into(), ..Default::default() };
+    let wire = crate::workload::Workload {
+        uid: "u".into(),
+        namespace: workload_namespace.into(),
+        ..Default::default()
+    };
     let workload = wire.try_into().unwrap();
     let identity = Identity::new("td", "a", "b");
     let connection = Connection {
@@ -121,11 +145,19 @@ fn passes(message: &wire::Authorization, workload_namespace: &str) -> bool {
 
 #[test]
 fn what_is_not_understood_fails_closed() {
-    let extension = || vec![Extension { name: "x".into(), config: None }];
+    let extension = || {
+        vec![Extension {
+            name: "x".into(),
+            config: None,
+        }]
+    };
     let address = |address: Vec<u8>, length| vec![wire::Address { address, length }];
     let odd = || vec![wire::StringMatch { match_type: None }];
     let cases = [
-        wire::Authorization { extensions: extension(), ..with(|_| {}) },
+        wire::Authorization {
+            extensions: extension(),
+            ..with(|_| {})
+        },
         with(|m| m.extensions = extension()),
         with(|m| m.destination_ports = vec![70_000]),
         with(|m| m.not_destination_ports = vec![70_000]),
@@ -138,28 +170,53 @@ fn what_is_not_understood_fails_closed() {
     ];
     for case in cases {
         for action in [wire::Action::Allow, wire::Action::Deny] {
-            let message = wire::Authorization { action: action.into(), ..case.clone() };
+            let message = wire::Authorization {
+                action: action.into(),
+                ..case.clone()
+            };
             assert!(!passes(&message, "ns"), "{message:?}");
-            assert!(passes(&message, "other"), "other namespaces are not concerned");
+            assert!(
+                passes(&message, "other"),
+                "other namespaces are not concerned"
+            );
         }
     }
 }
 
 #[test]
 fn unknown_action_and_scope_are_taken_for_the_worst() {
-    let action = wire::Authorization { action: 7, ..least() };
+    let action = wire::Authorization {
+        action: 7,
+        ..least()
+    };
     assert!(!passes(&action, "ns"));
-    let scope = wire::Authorization { scope: 7, action: wire::Action::Deny.into(), ..least() };
+    let scope = wire::Authorization {
+        scope: 7,
+        action: wire::Action::Deny.into(),
+        ..least()
+    };
     assert!(!passes(&scope, "other"), "any workload may be meant");
 }
 
 #[test]
 fn without_a_name_it_is_an_error() {
-    for bad in [wire::Authorization { name: String::new(), ..least() }, wire::Authorization { namespace: String::new(), ..least() }] {
+    for bad in [
+        wire::Authorization {
+            name: String::new(),
+            ..least()
+        },
+        wire::Authorization {
+            namespace: String::new(),
+            ..least()
+        },
+    ] {
         assert!(decode_authorization(&bad.encode_to_vec()).is_err());
     }
     let error = decode_authorization(&[0xff]).unwrap_err();
-    assert!(error.to_string().contains("istio.security.Authorization"), "{error}");
+    assert!(
+        error.to_string().contains("istio.security.Authorization"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -171,5 +228,9 @@ fn an_unenforceable_policy_is_sent_as_what_it_does() {
     };
     let sent = |action| decode_authorization(&encode_policy(&broken(action))).unwrap();
     assert_eq!(sent(Action::Allow).rules, []);
-    assert_eq!(sent(Action::Deny).rules, [Rule::default()], "one that matches everything");
+    assert_eq!(
+        sent(Action::Deny).rules,
+        [Rule::default()],
+        "one that matches everything"
+    );
 }

@@ -55,15 +55,22 @@ impl Cluster {
         let mut services: BTreeMap<ServiceKey, Vec<Port>> = BTreeMap::new();
         let selected = state.service_selectors.selecting(&facts.labels);
         let referred = self.services_referring(state, namespace, name);
-        let all = selected.filter_map(|id| state.services.get(id)).chain(referred);
+        let all = selected
+            .filter_map(|id| state.services.get(id))
+            .chain(referred);
         for service in all.filter(|service| self.wins(namespace, &service.id)) {
             services.insert(service.key.clone(), service.ports_on_pod(facts));
         }
         let uid = format!("{}//Pod/{namespace}/{name}", self.settings.cluster_id).into();
-        let locality = self.nodes.get(&facts.node).and_then(|node| node.locality.as_ref());
+        let locality = self
+            .nodes
+            .get(&facts.node)
+            .and_then(|node| node.locality.as_ref());
         let services = services.into_iter().collect();
         let around = self.surroundings(state, namespace, &facts.labels, locality, services);
-        Some(workload_output(facts.workload(uid, namespace, name, around)))
+        Some(workload_output(
+            facts.workload(uid, namespace, name, around),
+        ))
     }
 
     /// Services without selector whose slices name the pod.
@@ -96,7 +103,9 @@ impl Cluster {
         let uid = format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}").into();
         let services = services.into_iter().collect();
         let around = self.surroundings(state, namespace, &facts.labels, None, services);
-        Some(workload_output(facts.workload(uid, namespace, name, around)))
+        Some(workload_output(
+            facts.workload(uid, namespace, name, around),
+        ))
     }
 
     fn entry_endpoints(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Outputs> {
@@ -116,14 +125,19 @@ impl Cluster {
         let mut add = |address: &str, facts: &WorkloadFacts, services: &[&ServiceFacts]| {
             let prefix = format!("{cluster}/networking.istio.io/ServiceEntry");
             let uid: Arc<str> = format!("{prefix}/{namespace}/{name}/{address}").into();
-            if outputs.iter().any(|(key, _)| *key == Key::Workload(uid.clone())) {
+            if outputs
+                .iter()
+                .any(|(key, _)| *key == Key::Workload(uid.clone()))
+            {
                 return;
             }
             let ports = |s: &&ServiceFacts| (s.key.clone(), s.ports_on_entry(facts));
             let services = services.iter().map(ports).collect();
             let labels = &endpoints.labels;
             let around = self.surroundings(state, namespace, labels, None, services);
-            outputs.extend(workload_output(facts.workload(uid, namespace, name, around)));
+            outputs.extend(workload_output(
+                facts.workload(uid, namespace, name, around),
+            ));
         };
         for (address, facts) in &endpoints.explicit {
             add(address, facts, &services);
@@ -181,10 +195,20 @@ impl Cluster {
         let outputs = slice.endpoints.iter().filter_map(|endpoint| {
             let addresses = endpoint.addresses.clone();
             let first = addresses.first()?;
-            let workload = Workload { health: endpoint.health, ..workload(first) };
-            Some(Workload { addresses, ..workload })
+            let workload = Workload {
+                health: endpoint.health,
+                ..workload(first)
+            };
+            Some(Workload {
+                addresses,
+                ..workload
+            })
         });
-        Some(outputs.flat_map(|workload| workload_output(Some(workload))).collect())
+        Some(
+            outputs
+                .flat_map(|workload| workload_output(Some(workload)))
+                .collect(),
+        )
     }
 
     fn surroundings<'a>(
@@ -197,7 +221,13 @@ impl Cluster {
     ) -> Surroundings<'a> {
         let policies = self.policies_of(state, namespace, labels);
         let (settings, network) = (&self.settings, &self.network);
-        Surroundings { settings, network, locality, services, policies }
+        Surroundings {
+            settings,
+            network,
+            locality,
+            services,
+            policies,
+        }
     }
 
     /// Names of the policies that select a workload: sorted, then those made from PeerAuthentication.
@@ -215,7 +245,10 @@ impl Cluster {
         names.sort();
         let above = self.strict_in(namespace);
         let workload_level = peer::oldest(
-            state.peers.iter().filter(|(_, p)| !p.selector.is_empty() && p.selector.selects(labels)),
+            state
+                .peers
+                .iter()
+                .filter(|(_, p)| !p.selector.is_empty() && p.selector.selects(labels)),
         );
         let effect = match workload_level {
             None if above => Effect::Strict,
@@ -265,16 +298,24 @@ impl Cluster {
             let inherited = state.facts.distribution;
             let canonical = canonical == Some(*namespace);
             let service = facts.service(namespace, &self.network, inherited, canonical);
-            (Key::Service(facts.key.clone()), Value::Service(Box::new(service)))
+            (
+                Key::Service(facts.key.clone()),
+                Value::Service(Box::new(service)),
+            )
         };
         winners.iter().map(output).collect()
     }
 
     /// Whether a service is the one of its host name in its namespace: a Kubernetes Service, else the oldest entry.
     fn wins(&self, namespace: &Arc<str>, id: &ServiceId) -> bool {
-        let Some(state) = self.namespace(namespace) else { return false };
+        let Some(state) = self.namespace(namespace) else {
+            return false;
+        };
         let rank = |id: &ServiceId| {
-            state.services.get(id).map(|facts| (id.source, facts.created, id.name.clone()))
+            state
+                .services
+                .get(id)
+                .map(|facts| (id.source, facts.created, id.name.clone()))
         };
         let Some(own) = rank(id) else { return false };
         let claims = self.hostnames.get(&id.hostname).into_iter().flatten();
@@ -304,7 +345,10 @@ impl Cluster {
         let mut outputs = Vec::new();
         if let Some(condition) = &facts.condition {
             let object = object(ObjectKind::PeerAuthentication, namespace, name);
-            outputs.push((Key::Conditions(object), Value::Conditions(vec![condition.clone()])));
+            outputs.push((
+                Key::Conditions(object),
+                Value::Conditions(vec![condition.clone()]),
+            ));
         }
         if !facts.selector.is_empty() {
             let above = self.strict_in(namespace);
@@ -317,8 +361,15 @@ impl Cluster {
 
     /// Sent as soon as there is any PeerAuthentication, so that it is there when a workload names it.
     fn static_strict(&self) -> Option<Outputs> {
-        let any = self.namespaces.values().any(|state| !state.peers.is_empty());
-        any.then(|| vec![policy_output(peer::static_strict(&self.settings.root_namespace))])
+        let any = self
+            .namespaces
+            .values()
+            .any(|state| !state.peers.is_empty());
+        any.then(|| {
+            vec![policy_output(peer::static_strict(
+                &self.settings.root_namespace,
+            ))]
+        })
     }
 
     fn waypoint(&self, kind: ObjectKind, namespace: &Arc<str>, name: &Arc<str>) -> Option<Outputs> {
@@ -335,7 +386,11 @@ impl Cluster {
 }
 
 fn object(kind: ObjectKind, namespace: &Arc<str>, name: &Arc<str>) -> ObjectRef {
-    ObjectRef { kind, namespace: namespace.clone(), name: name.clone() }
+    ObjectRef {
+        kind,
+        namespace: namespace.clone(),
+        name: name.clone(),
+    }
 }
 
 fn workload_output(workload: Option<Workload>) -> Outputs {
@@ -344,5 +399,8 @@ fn workload_output(workload: Option<Workload>) -> Outputs {
 }
 
 fn policy_output(policy: Policy) -> (Key, Value) {
-    (Key::Policy(policy.key().into()), Value::Policy(Box::new(policy)))
+    (
+        Key::Policy(policy.key().into()),
+        Value::Policy(Box::new(policy)),
+    )
 }

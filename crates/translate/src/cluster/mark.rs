@@ -19,22 +19,31 @@ impl Cluster {
 
     /// Whether the mesh looks at a namespace changed.
     pub(super) fn mark_namespace(&mut self, name: &Arc<str>) {
-        let Some(state) = self.namespaces.get(name) else { return };
+        let Some(state) = self.namespaces.get(name) else {
+            return;
+        };
         let at = |make: fn(Arc<str>, Arc<str>) -> Source| {
             let name = name.clone();
             move |object: &Arc<str>| make(name.clone(), object.clone())
         };
         self.dirty.extend(workloads(name, state));
-        self.dirty.extend(state.slices.keys().map(at(Source::Slice)));
-        self.dirty.extend(state.policies.keys().map(at(Source::Authorization)));
+        self.dirty
+            .extend(state.slices.keys().map(at(Source::Slice)));
+        self.dirty
+            .extend(state.policies.keys().map(at(Source::Authorization)));
         self.dirty.extend(state.peers.keys().map(at(Source::Peer)));
         self.mark_services(name);
     }
 
     /// What services inherit from their namespace changed.
     pub(super) fn mark_services(&mut self, name: &Arc<str>) {
-        let Some(state) = self.namespaces.get(name) else { return };
-        let hosts = state.services.keys().map(|id| Source::Hostname(id.hostname.clone()));
+        let Some(state) = self.namespaces.get(name) else {
+            return;
+        };
+        let hosts = state
+            .services
+            .keys()
+            .map(|id| Source::Hostname(id.hostname.clone()));
         let users = state.waypoint_users.keys();
         let users = users.map(|(kind, user)| Source::Waypoint(*kind, name.clone(), user.clone()));
         self.dirty.extend(hosts.chain(users));
@@ -42,14 +51,23 @@ impl Cluster {
 
     /// A service changed, or whether it wins its host name.
     pub(super) fn mark_endpoints(&mut self, namespace: &Arc<str>, facts: &ServiceFacts) {
-        let Some(state) = self.namespaces.get(namespace) else { return };
+        let Some(state) = self.namespaces.get(namespace) else {
+            return;
+        };
         if !facts.selector.is_empty() {
-            self.dirty.extend(selected(namespace, state, &facts.selector));
+            self.dirty
+                .extend(selected(namespace, state, &facts.selector));
         }
         match facts.id.source {
             ServiceSource::Kubernetes => {
-                for name in state.slices_by_service.get(&facts.id.name).into_iter().flatten() {
-                    self.dirty.insert(Source::Slice(namespace.clone(), name.clone()));
+                for name in state
+                    .slices_by_service
+                    .get(&facts.id.name)
+                    .into_iter()
+                    .flatten()
+                {
+                    self.dirty
+                        .insert(Source::Slice(namespace.clone(), name.clone()));
                     let pods = state.slices.get(name).map(|slice| &*slice.pods);
                     let without_selector = facts.selector.is_empty();
                     let pods = pods.filter(|_| without_selector).unwrap_or_default();
@@ -59,7 +77,8 @@ impl Cluster {
             }
             ServiceSource::Entry => {
                 let name = facts.id.name.clone();
-                self.dirty.insert(Source::EntryEndpoints(namespace.clone(), name));
+                self.dirty
+                    .insert(Source::EntryEndpoints(namespace.clone(), name));
             }
         }
     }
@@ -77,7 +96,8 @@ impl Cluster {
     /// A PeerAuthentication changed.
     pub(super) fn mark_peers(&mut self, namespace: &Arc<str>, name: &Arc<str>) {
         self.dirty.insert(Source::StaticStrict);
-        self.dirty.insert(Source::Peer(namespace.clone(), name.clone()));
+        self.dirty
+            .insert(Source::Peer(namespace.clone(), name.clone()));
         let root = *namespace == self.settings.root_namespace;
         for (name, state) in &self.namespaces {
             if root || name == namespace {
@@ -91,7 +111,10 @@ impl Cluster {
 
 /// Everything in a namespace that policies may select.
 fn workloads(namespace: &Arc<str>, state: &Namespace) -> impl Iterator<Item = Source> {
-    let pods = state.pods.keys().map(|name| Source::Pod(namespace.clone(), name.clone()));
+    let pods = state
+        .pods
+        .keys()
+        .map(|name| Source::Pod(namespace.clone(), name.clone()));
     let entry = |name: &Arc<str>| Source::WorkloadEntry(namespace.clone(), name.clone());
     let endpoint = |name: &Arc<str>| Source::EntryEndpoints(namespace.clone(), name.clone());
     let endpoints = state.endpoints.keys().map(endpoint);
@@ -121,9 +144,15 @@ fn selected(namespace: &Arc<str>, state: &Namespace, selector: &Labels) -> Vec<S
 
 impl Namespace {
     pub(super) fn link_slice(&mut self, name: &Arc<str>, slice: &SliceFacts) {
-        self.slices_by_service.entry(slice.service.clone()).or_default().insert(name.clone());
+        self.slices_by_service
+            .entry(slice.service.clone())
+            .or_default()
+            .insert(name.clone());
         for pod in &slice.pods {
-            self.slices_by_pod.entry(pod.clone()).or_default().push(name.clone());
+            self.slices_by_pod
+                .entry(pod.clone())
+                .or_default()
+                .push(name.clone());
         }
     }
 

@@ -6,6 +6,7 @@
 mod compute;
 mod ingest;
 mod mark;
+mod services;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -133,7 +134,10 @@ impl Cluster {
         for source in std::mem::take(&mut self.dirty) {
             let outputs = self.compute(&source);
             let old = self.published.remove(&source).unwrap_or_default();
-            for (key, _) in old.iter().filter(|(key, _)| !outputs.iter().any(|(k, _)| k == key)) {
+            for (key, _) in old
+                .iter()
+                .filter(|(key, _)| !outputs.iter().any(|(k, _)| k == key))
+            {
                 let told = self.object_exists(key);
                 changes.gone(key.clone(), told);
             }
@@ -165,20 +169,36 @@ impl Cluster {
 
     /// Whether a pod with this service account runs on a node: only then may the node's proxy ask for its certificate.
     pub fn node_has(&self, node: &str, namespace: &str, service_account: &str) -> bool {
-        let Some(node) = self.nodes.get(node) else { return false };
-        node.pods.iter().filter(|(pod_namespace, _)| **pod_namespace == *namespace).any(
-            |(pod_namespace, name)| {
+        let Some(node) = self.nodes.get(node) else {
+            return false;
+        };
+        node.pods
+            .iter()
+            .filter(|(pod_namespace, _)| **pod_namespace == *namespace)
+            .any(|(pod_namespace, name)| {
                 self.namespaces
                     .get(pod_namespace)
                     .and_then(|namespace| namespace.pods.get(name))
                     .is_some_and(|pod| *pod.service_account == *service_account)
-            },
-        )
+            })
     }
 
     /// How many pods are known.
     pub fn pod_count(&self) -> usize {
-        self.namespaces.values().map(|namespace| namespace.pods.len()).sum()
+        self.namespaces
+            .values()
+            .map(|namespace| namespace.pods.len())
+            .sum()
+    }
+
+    /// Nothing is held but settings and, for a while, shared texts.
+    #[cfg(test)]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.nodes.is_empty()
+            && self.namespaces.is_empty()
+            && self.hostnames.is_empty()
+            && self.dirty.is_empty()
+            && self.published.is_empty()
     }
 
     fn sources(&self) -> Vec<Source> {
@@ -188,10 +208,25 @@ impl Cluster {
                 make(ns.clone(), name.clone())
             };
             sources.extend(state.pods.keys().map(|name| at(Source::Pod, name)));
-            sources.extend(state.entries.keys().map(|name| at(Source::WorkloadEntry, name)));
-            sources.extend(state.endpoints.keys().map(|name| at(Source::EntryEndpoints, name)));
+            sources.extend(
+                state
+                    .entries
+                    .keys()
+                    .map(|name| at(Source::WorkloadEntry, name)),
+            );
+            sources.extend(
+                state
+                    .endpoints
+                    .keys()
+                    .map(|name| at(Source::EntryEndpoints, name)),
+            );
             sources.extend(state.slices.keys().map(|name| at(Source::Slice, name)));
-            sources.extend(state.policies.keys().map(|name| at(Source::Authorization, name)));
+            sources.extend(
+                state
+                    .policies
+                    .keys()
+                    .map(|name| at(Source::Authorization, name)),
+            );
             sources.extend(state.peers.keys().map(|name| at(Source::Peer, name)));
             sources.extend(
                 state
@@ -206,13 +241,19 @@ impl Cluster {
 
     /// Conditions of an object that is gone need not be taken off.
     fn object_exists(&self, key: &Key) -> bool {
-        let Key::Conditions(object) = key else { return true };
-        let Some(state) = self.namespaces.get(&object.namespace) else { return false };
+        let Key::Conditions(object) = key else {
+            return true;
+        };
+        let Some(state) = self.namespaces.get(&object.namespace) else {
+            return false;
+        };
         match object.kind {
             ObjectKind::AuthorizationPolicy => state.policies.contains_key(&object.name),
             ObjectKind::PeerAuthentication => state.peers.contains_key(&object.name),
             kind @ (ObjectKind::Service | ObjectKind::ServiceEntry | ObjectKind::WorkloadEntry) => {
-                state.waypoint_users.contains_key(&(kind, object.name.clone()))
+                state
+                    .waypoint_users
+                    .contains_key(&(kind, object.name.clone()))
             }
         }
     }

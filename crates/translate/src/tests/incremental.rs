@@ -1,0 +1,125 @@
+//! The incremental result is what a computation from nothing gives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::Value;
+use tulle_model::{Service, ServiceKey, Workload};
+use tulle_policy::Policy;
+
+use super::objects::{At, Event, Kind, event, tell};
+use crate::{Changes, Cluster, Condition, ObjectKind, ObjectRef, Settings};
+
+/// What someone knows who only listens to changes.
+#[derive(Debug, Default, PartialEq)]
+struct Listener {
+    workloads: BTreeMap<Arc<str>, Workload>,
+    services: BTreeMap<ServiceKey, Service>,
+    policies: BTreeMap<Arc<str>, Policy>,
+    conditions: BTreeMap<ObjectRef, Vec<Condition>>,
+}
+
+fn apply<K: Ord, V>(table: &mut BTreeMap<K, V>, changes: Vec<(K, Option<V>)>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => {
+                table.insert(key, value);
+            }
+            None => {
+                assert!(
+                    table.remove(&key).is_some(),
+                    "told that something unknown is gone"
+                );
+            }
+        }
+    }
+}
+
+impl Listener {
+    fn hear(&mut self, changes: Changes) {
+        apply(&mut self.workloads, changes.workloads);
+        apply(&mut self.services, changes.services);
+        apply(&mut self.policies, changes.policies);
+        self.conditions.extend(changes.conditions);
+    }
+
+    /// Conditions of objects that are gone went with them; none is the same as not told.
+    fn forget_gone(&mut self, world: &BTreeMap<At, Value>) {
+        self.conditions.retain(|object, conditions| {
+            let kind = match object.kind {
+                ObjectKind::AuthorizationPolicy => Kind::Authorization,
+                ObjectKind::PeerAuthentication => Kind::Peer,
+                ObjectKind::Service => Kind::Service,
+                ObjectKind::ServiceEntry => Kind::ServiceEntry,
+                ObjectKind::WorkloadEntry => Kind::WorkloadEntry,
+            };
+            let at = |(k, namespace, name): &At| {
+                *k == kind && *namespace == &*object.namespace && *name == &*object.name
+            };
+            !conditions.is_empty() && world.keys().any(|key| at(key))
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn incremental_equals_from_nothing(events in prop::collection::vec(event(), 1..60)) {
+        let mut cluster = Cluster::new(Settings::default());
+        let mut listener = Listener::default();
+        let mut world: BTreeMap<At, Value> = BTreeMap::new();
+        let mut settings = Settings::default();
+        for event in events {
+            match event {
+                Event::Object(kind, namespace, name, object) => {
+                    let at = (kind, namespace, name);
+                    tell(&mut cluster, at, object.as_ref());
+                    match object {
+                        Some(object) => world.insert(at, object),
+                        None => world.remove(&at),
+                    };
+                }
+                Event::Settings(new) => {
+                    settings = new.clone();
+                    cluster.set_settings(new);
+                }
+                Event::Take => listener.hear(cluster.take_changes()),
+            }
+        }
+        listener.hear(cluster.take_changes());
+        listener.forget_gone(&world);
+        prop_assert!(cluster.take_changes().is_empty(), "nothing happened since");
+
+        let mut fresh = Cluster::new(settings);
+        for (at, object) in &world {
+            tell(&mut fresh, *at, Some(object));
+        }
+        let mut expected = Listener::default();
+        expected.hear(fresh.take_changes());
+        expected.forget_gone(&world);
+        prop_assert_eq!(&listener, &expected);
+
+        let mut whole = Listener::default();
+        whole.hear(cluster.snapshot());
+        whole.forget_gone(&world);
+        prop_assert_eq!(&whole, &expected);
+
+        // Every policy that a workload names is there.
+        for workload in expected.workloads.values() {
+            for name in &workload.policies {
+                prop_assert!(expected.policies.contains_key(name), "{} of {}", name, workload.uid);
+            }
+        }
+        // Nothing is left when everything is gone.
+        let keys: Vec<At> = world.keys().copied().collect();
+        for at in keys {
+            tell(&mut cluster, at, None);
+        }
+        listener.hear(cluster.take_changes());
+        prop_assert!(listener.workloads.is_empty() && listener.services.is_empty());
+        prop_assert!(listener.policies.is_empty());
+        prop_assert!(cluster.is_bare(), "tables keep something");
+    }
+}
