@@ -42,7 +42,7 @@ pub const SEAL_SHARE: u32 = 50;
 pub const PEER_HEADER: usize = 4096;
 /// Text of an authority that a peer sent and that is logged.
 pub const PEER_AUTHORITY: usize = 280;
-/// How long a pod that left still takes tunnels, for peers that do not know yet.
-pub const POD_LINGER: Duration = Duration::from_secs(5);
+/// How long a pod that left still takes tunnels, for peers that do not know yet, and keeps the connections that it has.
+pub const POD_LINGER: Duration = Duration::from_secs(2);
 /// What is left for connections to close after the drain's deadline.
 pub const LAST_TURN: Duration = Duration::from_millis(500);

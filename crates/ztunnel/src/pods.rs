@@ -289,7 +289,7 @@ impl Pods {
         }
         let (shared, mut shown) = (self.shared.clone(), self.shown());
         tokio::spawn(async move {
-            tokio::time::sleep(shared.options.drain + crate::limits::POD_LINGER).await;
+            tokio::time::sleep(2 * crate::limits::POD_LINGER).await;
             let back = |state: &PodState| {
                 state.trust_domain == identity.trust_domain
                     && *state.info.namespace == *identity.namespace

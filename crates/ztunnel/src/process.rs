@@ -42,7 +42,7 @@ fn resource(what: &'static str, source: std::io::Error) -> Error {
 }
 
 async fn serve(options: Options) -> Result<(), Error> {
-    let signals = Signals::listen().map_err(|e| resource("listen for signals", e))?;
+    let mut signals = Signals::listen().map_err(|e| resource("listen for signals", e))?;
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
@@ -107,11 +107,15 @@ async fn serve(options: Options) -> Result<(), Error> {
         }
         zds::follow(&agent_socket, &mut pods).await;
     };
-    tokio::select! {
-        () = follow => {}
-        outcome = until_drained(&mut workers, &drain, &end, &shared.options, signals, keeper) => return outcome,
+    {
+        // Ends with this block: a proxy that is ending must not promise the node agent to serve another pod.
+        let follow = std::pin::pin!(follow);
+        tokio::select! {
+            () = follow => {}
+            asked = until_asked(&mut workers, &drain, &end, &shared.options, &mut signals, keeper.as_ref()) => asked?,
+        }
     }
-    Ok(())
+    until_drained(&mut workers, &end, &mut signals).await
 }
 
 fn registry() -> Registry {
@@ -211,30 +215,32 @@ fn listening(
     listen(port).map_err(|source| Error::Listen { what, port, source })
 }
 
-/// Waits to be asked to end, and for the workers to have done so.
-async fn until_drained(
+/// Waits to be asked to end, and begins the drain.
+async fn until_asked(
     workers: &mut Workers,
     drain: &Drain,
     end: &DrainTrigger,
     options: &Options,
-    mut signals: Signals,
-    keeper: Option<Client>,
+    signals: &mut Signals,
+    keeper: Option<&Client>,
 ) -> Result<(), Error> {
-    let asked = async {
-        tokio::select! {
-            signal = signals.next() => Ok(signal),
-            asked = terminated(keeper.as_ref()) => asked.map(|()| "the keeper"),
-            _ = drain.begun() => Ok("an admin request"),
-        }
-    };
-    tokio::select! {
-        asked = asked => {
-            let by = asked?;
-            tracing::info!(by, deadline = ?options.drain, "ending: no new connections, waiting for live ones");
-            end.begin(options.drain);
-        }
+    let by = tokio::select! {
+        signal = signals.next() => signal,
+        asked = terminated(keeper) => asked.map(|()| "the keeper")?,
+        _ = drain.begun() => "an admin request",
         ended = workers.ended() => return failed(ended),
-    }
+    };
+    tracing::info!(by, deadline = ?options.drain, "ending: no new connections, waiting for live ones");
+    end.begin(options.drain);
+    Ok(())
+}
+
+/// Waits for the workers to have finished their connections, or cut them.
+async fn until_drained(
+    workers: &mut Workers,
+    end: &DrainTrigger,
+    signals: &mut Signals,
+) -> Result<(), Error> {
     loop {
         tokio::select! {
             ended = workers.ended() => match ended {

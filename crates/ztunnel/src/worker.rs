@@ -174,7 +174,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
         loops.close_hbone();
     }
     worker.wait_for_none(&worker.accepting).await;
-    worker.tunnels.drain(None);
+    worker.tunnels.drain();
     let active = worker.active.clone();
     tokio::select! {
         () = worker.wait_for_none(&active) => {}
@@ -187,25 +187,20 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
     }
 }
 
-/// Takes leave of a pod. It may be gone, and then nobody is there to notice; or it left the mesh and lives on: then what is
-/// captured no longer comes, peers that still think it is in the mesh are served for a while, and connections may end.
+/// Takes leave of a pod. It is gone, and then nobody is there to notice; or it left the mesh and lives on: then what is
+/// captured no longer comes, and for a moment peers that do not know yet are served, and connections may end by themselves.
 async fn remove(worker: Rc<Worker>, pod: Arc<Pod>) {
     let Some(loops) = worker.pods.borrow_mut().remove(&pod.serial) else {
         return;
     };
-    let drain = worker.shared.drain.clone();
     loops.close_captured();
+    let drain = worker.shared.drain.clone();
     tokio::select! {
         () = tokio::time::sleep(POD_LINGER) => {}
         _ = drain.begun() => {}
     }
     loops.close_hbone();
-    worker.tunnels.drain(Some(pod.serial));
     worker.pool.retire_where(|key| key.pod == pod.netns.id());
-    tokio::select! {
-        () = tokio::time::sleep(worker.shared.options.drain) => {}
-        () = drain.expired() => {}
-    }
     worker
         .connections
         .stop(Some(pod.serial), StopReason::Removed);

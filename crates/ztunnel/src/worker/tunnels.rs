@@ -34,9 +34,9 @@ impl Tunnels {
         Listed { tunnels: self, id }
     }
 
-    /// Asks the peers of a pod, or all, to open new connections elsewhere; streams go on.
-    pub(super) fn drain(&self, pod: Option<PodSerial>) {
-        self.handles(pod).iter().for_each(Handle::drain);
+    /// Asks every peer to open new connections elsewhere; streams go on.
+    pub(super) fn drain(&self) {
+        self.handles(None).iter().for_each(Handle::drain);
     }
 
     /// Cuts the tunnels of a pod, or all.

@@ -37,6 +37,7 @@ pub struct Told {
 enum Order {
     Add(Told),
     Delete(String),
+    Nonsense,
 }
 
 /// Both, until dropped.
@@ -103,6 +104,12 @@ impl Control {
         self.order(Order::Delete(uid.to_owned()))
     }
 
+    /// Says that the snapshot is complete although it said so before.
+    pub fn say_nonsense(&self) {
+        let (to, _) = blocking::channel();
+        self.orders.send((Order::Nonsense, to)).unwrap();
+    }
+
     fn order(&self, order: Order) -> String {
         let (to, from) = blocking::channel();
         self.orders.send((order, to)).unwrap();
@@ -155,6 +162,7 @@ async fn agent(
                     pods.lock().unwrap().insert(pod.uid.clone(), pod.clone());
                     add(&stream, pod).await
                 }
+                Order::Nonsense => ask(&stream, Payload::SnapshotSent(SnapshotSent {}), None).await,
                 Order::Delete(uid) => {
                     pods.lock().unwrap().remove(uid);
                     ask(
@@ -166,6 +174,10 @@ async fn agent(
                 }
             };
             match outcome {
+                None if matches!(order, Order::Nonsense) => {
+                    stream = welcome(&listener, pods).await;
+                    break;
+                }
                 Some(error) => {
                     let _ = answer.send(error);
                     break;

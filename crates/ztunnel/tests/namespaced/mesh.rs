@@ -188,13 +188,23 @@ impl Mesh {
         }
     }
 
-    /// Puts a pod into the mesh as the node agent does: proxy first, then rules.
+    /// Puts a pod into the mesh as the node agent and the control plane do: proxy, rules, then the news that it has a tunnel.
     pub fn enrol(&mut self, pod: &Pod) {
         self.enrolled.push(workload(pod));
         redirect::prepare(&pod.netns, "/proc/sys".as_ref()).unwrap();
-        self.control().put_workload(&workload(pod));
+        self.control().put_workload(&outside(pod));
         assert_eq!(self.control().add(told(pod)), "");
         redirect::install(&pod.netns, &Redirect::default()).unwrap();
+        self.control().put_workload(&workload(pod));
+    }
+
+    /// Takes it out again: no capture, the news, time for peers to hear it, then the proxy and the rest of the rules.
+    pub fn leave(&mut self, pod: &Pod) {
+        redirect::stop_capture(&pod.netns).unwrap();
+        self.control().put_workload(&outside(pod));
+        std::thread::sleep(Duration::from_millis(1000));
+        assert_eq!(self.control().delete(&told(pod).uid), "");
+        redirect::remove(&pod.netns).unwrap();
     }
 
     pub fn keeper(&self) -> u32 {
@@ -203,11 +213,14 @@ impl Mesh {
 
     /// The worker process now.
     pub fn worker(&self) -> u32 {
-        let keeper = self.keeper();
+        let tasks = format!("/proc/{}/task", self.keeper());
         self.eventually("a worker process", || {
-            let path = format!("/proc/{keeper}/task/{keeper}/children");
-            std::fs::read_to_string(path)
-                .unwrap_or_default()
+            // The keeper runs on one of the test program's threads.
+            let threads = std::fs::read_dir(&tasks).ok()?.flatten();
+            let children =
+                threads.filter_map(|t| std::fs::read_to_string(t.path().join("children")).ok());
+            children
+                .collect::<String>()
                 .split_whitespace()
                 .next()?
                 .parse()
@@ -339,6 +352,43 @@ pub fn workload(pod: &Pod) -> Workload {
         capacity: 1,
         waypoint: None,
         network_gateway: None,
+    }
+}
+
+/// The same before the pod is in the mesh.
+pub fn outside(pod: &Pod) -> Workload {
+    Workload {
+        tunnel: Tunnel::None,
+        ..workload(pod)
+    }
+}
+
+/// Talks all the time, on a thread; returns how often it went well, and what did not.
+pub struct Talking {
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<(usize, Vec<String>)>,
+}
+
+impl Talking {
+    pub fn start(netns: &NetNs, to: SocketAddr) -> Self {
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (told, netns) = (stop.clone(), netns.clone());
+        let thread = std::thread::spawn(move || {
+            let (mut good, mut bad) = (0, Vec::new());
+            while !told.load(std::sync::atomic::Ordering::Relaxed) {
+                match talk(&netns, to) {
+                    Ok(_) => good += 1,
+                    Err(error) => bad.push(error.to_string()),
+                }
+            }
+            (good, bad)
+        });
+        Self { stop, thread }
+    }
+
+    pub fn end(self) -> (usize, Vec<String>) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().unwrap()
     }
 }
 

@@ -8,7 +8,8 @@ use tulle_model::{ServiceKey, Tunnel};
 use tulle_policy::{Action, Clause, Match, Policy, Rule, Scope, StringMatch};
 
 use crate::mesh::{
-    Mesh, application, connect, echo, greeting, is_reset, port, service, talk, told, workload,
+    Mesh, Talking, application, connect, echo, greeting, is_reset, port, service, talk, told,
+    workload,
 };
 
 fn to(ip: std::net::IpAddr, port: u16) -> SocketAddr {
@@ -302,7 +303,10 @@ fn a_service_without_endpoints_and_the_proxys_own_ports_are_refused() {
     });
     mesh.logged(&["\twarn\taccess\tconnection failed\t", "dst.addr=10.96.0.9:80", "service default/empty.default.svc.cluster.local cannot take a connection to port 80: it has no endpoint"]);
     for port in [15001, 15006] {
-        assert!(is_reset(&client.netns, to(client.ip, port)), "port {port}");
+        assert!(
+            talk(&client.netns, to(client.ip, port)).is_err(),
+            "port {port}"
+        );
     }
 }
 
@@ -439,20 +443,7 @@ fn a_rolling_restart_fails_no_new_connection() {
     mesh.enrol(&client);
     mesh.enrol(&server);
     talk(&client.netns, to(server.ip, 8080)).unwrap();
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let talking = {
-        let (stop, netns, to) = (stop.clone(), client.netns.clone(), to(server.ip, 8080));
-        std::thread::spawn(move || {
-            let (mut good, mut bad) = (0, Vec::new());
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                match talk(&netns, to) {
-                    Ok(_) => good += 1,
-                    Err(error) => bad.push(error.to_string()),
-                }
-            }
-            (good, bad)
-        })
-    };
+    let talking = Talking::start(&client.netns, to(server.ip, 8080));
     // As a DaemonSet with maxSurge: the new one is ready before the old one is asked to end. Two proxies share the node here,
     // so the new one's pages live in a namespace of their own.
     let old = mesh.keeper();
@@ -461,8 +452,7 @@ fn a_rolling_restart_fails_no_new_connection() {
     mesh.signal(old, "-TERM");
     assert_eq!(mesh.ended().code(), Some(0));
     std::thread::sleep(Duration::from_millis(300));
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let (good, bad) = talking.join().unwrap();
+    let (good, bad) = talking.end();
     assert!(
         bad.is_empty() && good > 0,
         "{good} good, bad: {bad:?}\n{}",
@@ -521,4 +511,66 @@ fn a_pod_that_discovery_does_not_know_is_refused_and_a_waypoint_is_not_passed_by
         is_reset(&client.netns, to(server.ip, 8080)).then_some(())
     });
     mesh.logged(&["server has a waypoint, which this version cannot reach"]);
+}
+
+#[test]
+fn joining_and_leaving_fail_no_connection() {
+    let mut mesh = Mesh::start();
+    let (client, server) = (mesh.pod("client"), mesh.pod("server"));
+    application(&server.netns, 8080);
+    let talking = Talking::start(&client.netns, to(server.ip, 8080));
+    for _ in 0..2 {
+        mesh.enrol(&server);
+        mesh.enrol(&client);
+        std::thread::sleep(Duration::from_millis(300));
+        mesh.leave(&server);
+        mesh.leave(&client);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let (good, bad) = talking.end();
+    assert!(
+        bad.is_empty() && good > 0,
+        "{good} good, bad: {bad:?}\n{}",
+        mesh.log()
+    );
+    assert!(
+        mesh.log().contains("dst.hbone_addr="),
+        "nothing went through a tunnel meanwhile"
+    );
+}
+
+#[test]
+fn a_pod_reaches_itself() {
+    let mut mesh = Mesh::start();
+    let pod = mesh.pod("pod");
+    application(&pod.netns, 8080);
+    mesh.enrol(&pod);
+    let web = service("web", "10.96.0.1", 8080);
+    let mut known = workload(&pod);
+    known.services = vec![(web.key(), vec![port(8080)])];
+    mesh.control().put_service(&web);
+    mesh.control().put_workload(&known);
+    talk(&pod.netns, to(pod.ip, 8080)).unwrap();
+    talk(&pod.netns, "127.0.0.1:8080".parse().unwrap()).unwrap();
+    mesh.eventually("its own service", || {
+        talk(&pod.netns, "10.96.0.1:80".parse().unwrap()).ok()
+    });
+}
+
+#[test]
+fn a_node_agent_that_breaks_the_protocol_is_left_and_pods_stay_served() {
+    let mut mesh = Mesh::start();
+    let (client, server) = (mesh.pod("client"), mesh.pod("server"));
+    application(&server.netns, 8080);
+    mesh.enrol(&client);
+    mesh.enrol(&server);
+    mesh.control().say_nonsense();
+    let line = mesh.logged(&["\terror\t", "leaving the node agent for a while"]);
+    assert!(
+        line.contains("zds.sock") && line.contains("broke its protocol"),
+        "{line}"
+    );
+    talk(&client.netns, to(server.ip, 8080)).unwrap();
+    // And dialled again.
+    mesh.ready();
 }
