@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use tulle_api::contract;
 
+/// istiod's own pages for people ("ControlZ") have this port.
+const PORT_LOCAL: u16 = 9876;
+
 /// Everything that is set from outside.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -37,8 +40,11 @@ pub struct Ports {
     pub xds_plain: u16,
     /// Metrics and version.
     pub metrics: u16,
-    /// Readiness and debug pages.
+    /// Readiness and metrics.
     pub debug: u16,
+    /// What neighbours must not see or change, on 127.0.0.1 only (`kubectl port-forward` reaches
+    /// it): debug pages and log levels.
+    pub local: u16,
 }
 
 impl Default for Ports {
@@ -48,6 +54,7 @@ impl Default for Ports {
             xds_plain: contract::PORT_XDS_PLAIN,
             metrics: contract::PORT_CONTROL_PLANE_METRICS,
             debug: contract::PORT_DEBUG,
+            local: PORT_LOCAL,
         }
     }
 }

@@ -19,15 +19,14 @@ pub(crate) fn metrics(registry: &Registry) -> Pages {
 }
 
 /// Port 8080.
-pub(crate) fn debug(
-    registry: &Registry,
-    readiness: &Readiness,
-    counters: Arc<Counters>,
-    publisher: Publisher,
-) -> Pages {
+pub(crate) fn ready(registry: &Registry, readiness: &Readiness) -> Pages {
+    metrics(registry).with_readiness_at("/ready", readiness)
+}
+
+/// Port 9876 of the loopback interface.
+pub(crate) fn local(counters: Arc<Counters>, publisher: Publisher) -> Pages {
     let published = publisher.clone();
-    metrics(registry)
-        .with_readiness_at("/ready", readiness)
+    Pages::new()
         .with_logging()
         .on("/debug/syncz", move |_| {
             let page = Page::json(&connected(&counters.connected(), publisher.sequence()));

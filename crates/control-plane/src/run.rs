@@ -113,14 +113,14 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
     let listeners = Listeners::open(&options)?;
     let publisher = Publisher::held();
     let counters: Arc<Counters> = Arc::default();
-    let debug = pages::debug(
-        &metrics.registry,
-        &readiness,
-        Arc::clone(&counters),
-        publisher.clone(),
-    );
     let mut tasks = JoinSet::new();
-    tasks.spawn(named("debug pages", admin::serve(listeners.debug, debug)));
+    let pages = pages::ready(&metrics.registry, &readiness);
+    tasks.spawn(named(
+        "readiness page",
+        admin::serve(listeners.debug, pages),
+    ));
+    let pages = pages::local(Arc::clone(&counters), publisher.clone());
+    tasks.spawn(named("debug pages", admin::serve(listeners.local, pages)));
     let pages = pages::metrics(&metrics.registry);
     tasks.spawn(named(
         "metrics pages",
@@ -315,6 +315,7 @@ struct Listeners {
     xds_plain: TcpListener,
     metrics: TcpListener,
     debug: TcpListener,
+    local: TcpListener,
 }
 
 impl Listeners {
@@ -326,6 +327,10 @@ impl Listeners {
             xds_plain: open(ports.xds_plain)?,
             metrics: open(ports.metrics)?,
             debug: open(ports.debug)?,
+            local: admin::listen_locally(ports.local).map_err(|why| Error::Listen {
+                port: ports.local,
+                why,
+            })?,
         })
     }
 }
