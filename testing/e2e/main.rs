@@ -5,6 +5,7 @@
 mod lifecycle;
 mod proof;
 mod reach;
+mod refusals;
 mod stage;
 mod steady;
 mod uninstall;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         walk::CASES,
         lifecycle::CASES,
         reach::CASES,
+        refusals::CASES,
         steady::CASES,
         proof::CASES,
         uninstall::CASES,

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tulle_playground::{Progress, images, interrupt};
+use tulle_playground::{Options, Playground, Progress, images, interrupt};
 use tulle_testing::kubectl::{Kubectl, eventually};
 use tulle_testing::load::Outcome;
 use tulle_testing::processes;
@@ -74,6 +74,14 @@ impl Stage {
             return Err(error);
         }
         Ok(stage)
+    }
+
+    /// Whether `up` under the same name finds this playground, and leaves it as it is.
+    pub fn up_again(&self) -> anyhow::Result<bool> {
+        let before = self.base.playground.node_init(1);
+        let options = Options::named(self.base.playground.name().as_str());
+        let again = Playground::up(&options, &mut Progress::silent())?.keep();
+        Ok(again.node_init(1) == before)
     }
 
     /// Leaves the playground up.
