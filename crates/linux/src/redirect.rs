@@ -149,14 +149,18 @@ pub struct Observation {
 /// # Errors
 /// When the namespace cannot be entered.
 pub fn observe(ns: &NetNs) -> io::Result<Observation> {
-    Ok(Observation { generation: generation(ns)?, routed: ns.enter(routing::present)?? })
+    Ok(Observation {
+        generation: generation(ns)?,
+        routed: ns.enter(routing::present)??,
+    })
 }
 
 /// Whether any rules of ours are there, capturing or stopped: what an earlier run may have left.
 #[must_use]
 pub fn installed(ns: &NetNs) -> bool {
     // A namespace that has never seen a transaction is at its first generation: most need no look.
-    generation(ns).is_ok_and(|number| number > 1) && nft::run(ns, &["-t", "list", "table", "inet", TABLE], "").is_ok()
+    generation(ns).is_ok_and(|number| number > 1)
+        && nft::run(ns, &["-t", "list", "table", "inet", TABLE], "").is_ok()
 }
 
 /// Whether exactly our rules for `redirect` and our routing are in force. Asks `nft`: call it when [`generation`]

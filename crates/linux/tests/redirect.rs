@@ -301,7 +301,10 @@ fn damage_is_seen_by_the_generation_and_repaired() {
     assert!(!redirect::intact(&net.pod, &wanted) && !redirect::installed(&net.pod));
     redirect::install(&net.pod, &wanted).unwrap();
     assert!(redirect::intact(&net.pod, &wanted) && redirect::installed(&net.pod));
-    assert_eq!(redirect::observe(&net.pod).unwrap(), redirect::observe(&net.pod).unwrap());
+    assert_eq!(
+        redirect::observe(&net.pod).unwrap(),
+        redirect::observe(&net.pod).unwrap()
+    );
     assert!(
         !redirect::intact(&net.pod, &Redirect::default()),
         "other rules are not these rules"

@@ -197,7 +197,11 @@ impl Agent {
     /// Waits until no pod is on its way out: its last rules must not outlive the agent that would remove them.
     pub(crate) async fn departures(&self) {
         loop {
-            let stages: Vec<_> = self.slots().values().map(|slot| slot.stage.clone()).collect();
+            let stages: Vec<_> = self
+                .slots()
+                .values()
+                .map(|slot| slot.stage.clone())
+                .collect();
             let mut leaving = false;
             for stage in stages {
                 leaving |= matches!(*stage.lock().await, Stage::Leaving { .. });

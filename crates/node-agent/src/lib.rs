@@ -106,7 +106,10 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
     let signal = signals.next().await;
     info!("{signal}: ending; pods stay in the mesh");
-    if tokio::time::timeout(DEPARTURES_DEADLINE, agent.departures()).await.is_err() {
+    if tokio::time::timeout(DEPARTURES_DEADLINE, agent.departures())
+        .await
+        .is_err()
+    {
         warn!("pods were still leaving at the deadline: the next agent removes their rules");
     }
     tasks.shutdown().await;
