@@ -1,5 +1,7 @@
 //! The keeper with real processes: this test program plays the keeper and the worker too, by an environment variable.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;

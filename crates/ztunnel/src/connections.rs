@@ -11,6 +11,7 @@ use tulle_model::{Identity, Workload};
 use tulle_policy::{self as policy, Verdict};
 use tulle_telemetry::{ConnectionSeries, Reporter};
 
+use crate::error::Failure;
 use crate::limits::{CHECKS_AT_ONCE, CONNECTIONS_PER_WORKER, CONNECTIONS_SHOWN};
 use crate::pod::{Pod, PodSerial};
 use crate::signal::Once;
@@ -69,8 +70,24 @@ impl Check {
         }
     }
 
+    /// Whether the connection may begin. What dry-run policies would have done is logged.
+    pub(crate) fn decide(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let verdict = self.evaluate(snapshot);
+        for hit in verdict.dry_run() {
+            let destination = &self.destination;
+            tracing::info!(source = %self.peer_ip, %destination, "{hit}");
+        }
+        match verdict {
+            Verdict::Allowed(by) => {
+                tracing::trace!(source = %self.peer_ip, destination = %self.destination, "{by}");
+                Ok(())
+            }
+            Verdict::Denied(reason) => Err(Failure::Denied(reason.to_string().into())),
+        }
+    }
+
     /// Asks the policies of `snapshot`, for the destination as it is in `snapshot`.
-    pub(crate) fn evaluate(&self, snapshot: &Snapshot) -> Verdict {
+    fn evaluate(&self, snapshot: &Snapshot) -> Verdict {
         let mut workload = self.workload.borrow_mut();
         if let Some(now) = snapshot.again(&workload) {
             *workload = now.clone();

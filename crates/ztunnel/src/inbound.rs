@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 use tulle_hbone::server::{self, Request};
 use tulle_linux::socket;
 use tulle_model::{Identity, Service, Workload};
-use tulle_policy::Verdict;
 use tulle_telemetry::Reporter;
 
 use crate::connections::{Check, Shown};
@@ -132,12 +131,8 @@ async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request
         peer_ip,
         destination,
     );
-    if let Verdict::Denied(reason) = check.evaluate(&snapshot) {
-        report.end(
-            &worker.shard,
-            (0, 0),
-            Some(&Failure::Denied(reason.to_string().into())),
-        );
+    if let Err(denied) = check.decide(&snapshot) {
+        report.end(&worker.shard, (0, 0), Some(&denied));
         return request.refuse(401);
     }
     let from = worker.original_source(peer_ip, destination.ip());

@@ -8,7 +8,6 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tulle_hbone::relay;
 use tulle_linux::socket;
-use tulle_policy::Verdict;
 use tulle_telemetry::Reporter;
 
 use crate::connections::{Check, Shown};
@@ -71,8 +70,8 @@ pub(crate) async fn serve(
         report.end(&worker.shard, (0, 0), Some(&failure));
     };
     let check = Check::new(workload, None, source.ip(), destination);
-    if let Verdict::Denied(reason) = check.evaluate(&snapshot) {
-        return refuse(client, report, Failure::Denied(reason.to_string().into()));
+    if let Err(denied) = check.decide(&snapshot) {
+        return refuse(client, report, denied);
     }
     let from = worker.original_source(source.ip(), destination.ip());
     let dialled = dial(

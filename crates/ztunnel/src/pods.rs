@@ -29,13 +29,19 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     fn open(netns: &NetNs) -> io::Result<Self> {
-        let listen =
-            |port| socket::listen(netns, SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port));
-        Ok(Self {
+        let listen = |port| {
+            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+            socket::listen(netns, any)
+        };
+        let sockets = Self {
             outbound: listen(PORT_OUTBOUND)?,
             plain: listen(PORT_INBOUND_PLAIN)?,
             hbone: listen(PORT_HBONE)?,
-        })
+        };
+        // What is accepted inherits it. Tunnels have their own sign of life.
+        socket::set_keepalive(&sockets.outbound)?;
+        socket::set_keepalive(&sockets.plain)?;
+        Ok(sockets)
     }
 }
 

@@ -27,11 +27,11 @@ use tulle_xds::server::{
 
 /// A pod as the node agent tells of it.
 #[derive(Clone)]
-pub struct Told {
-    pub uid: String,
-    pub name: String,
-    pub service_account: String,
-    pub netns: NetNs,
+pub(crate) struct Told {
+    pub(crate) uid: String,
+    pub(crate) name: String,
+    pub(crate) service_account: String,
+    pub(crate) netns: NetNs,
 }
 
 enum Order {
@@ -41,8 +41,8 @@ enum Order {
 }
 
 /// Both, until dropped.
-pub struct Control {
-    pub publisher: Publisher,
+pub(crate) struct Control {
+    pub(crate) publisher: Publisher,
     orders: mpsc::UnboundedSender<(Order, blocking::Sender<String>)>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -50,7 +50,7 @@ pub struct Control {
 
 impl Control {
     /// Serves discovery and certificates on `listener`, and a node agent on `socket`.
-    pub fn start(
+    pub(crate) fn start(
         listener: TcpListener,
         socket: PathBuf,
         pods: &Arc<Mutex<BTreeMap<String, Told>>>,
@@ -95,17 +95,17 @@ impl Control {
     }
 
     /// Tells the proxy of a pod; returns the error of its acknowledgement, empty when it serves the pod.
-    pub fn add(&self, pod: Told) -> String {
+    pub(crate) fn add(&self, pod: Told) -> String {
         self.order(Order::Add(pod))
     }
 
     /// Tells the proxy that a pod left.
-    pub fn delete(&self, uid: &str) -> String {
+    pub(crate) fn delete(&self, uid: &str) -> String {
         self.order(Order::Delete(uid.to_owned()))
     }
 
     /// Says that the snapshot is complete although it said so before.
-    pub fn say_nonsense(&self) {
+    pub(crate) fn say_nonsense(&self) {
         let (to, _) = blocking::channel();
         self.orders.send((Order::Nonsense, to)).unwrap();
     }
@@ -117,22 +117,22 @@ impl Control {
             .expect("the proxy does not acknowledge")
     }
 
-    pub fn put_workload(&self, workload: &Workload) {
+    pub(crate) fn put_workload(&self, workload: &Workload) {
         let change = Change::put(&*workload.uid, encode_workload(workload));
         self.publisher.publish(ADDRESS_TYPE, vec![change]);
     }
 
-    pub fn put_service(&self, service: &Service) {
+    pub(crate) fn put_service(&self, service: &Service) {
         let change = Change::put(service.key().as_str(), encode_service(service));
         self.publisher.publish(ADDRESS_TYPE, vec![change]);
     }
 
-    pub fn put_policy(&self, policy: &Policy) {
+    pub(crate) fn put_policy(&self, policy: &Policy) {
         let change = Change::put(policy.key(), encode_policy(policy));
         self.publisher.publish(AUTHORIZATION_TYPE, vec![change]);
     }
 
-    pub fn remove_policy(&self, key: &str) {
+    pub(crate) fn remove_policy(&self, key: &str) {
         self.publisher
             .publish(AUTHORIZATION_TYPE, vec![Change::remove(key)]);
     }

@@ -3,6 +3,13 @@
 //!
 //! This test program plays the keeper and the worker process too, by an environment variable.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails"
+)]
+
 mod control;
 mod mesh;
 mod scenarios;

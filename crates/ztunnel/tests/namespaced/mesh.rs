@@ -19,9 +19,9 @@ use crate::ROLE;
 use crate::control::{Control, Told};
 
 /// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
-pub fn this_program() -> String {
+pub(crate) fn this_program() -> String {
     std::env::current_exe()
         .unwrap()
         .to_str()
@@ -30,16 +30,16 @@ pub fn this_program() -> String {
 }
 
 /// A network namespace with one address, behind the node.
-pub struct Pod {
-    pub name: String,
-    pub netns: NetNs,
-    pub ip: IpAddr,
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(crate) netns: NetNs,
+    pub(crate) ip: IpAddr,
 }
 
 /// One node, its proxy and its control plane.
-pub struct Mesh {
-    pub node: NetNs,
-    pub control: Option<Control>,
+pub(crate) struct Mesh {
+    pub(crate) node: NetNs,
+    pub(crate) control: Option<Control>,
     pods: Arc<Mutex<BTreeMap<String, Told>>>,
     proxy: Option<Child>,
     directory: tempfile::TempDir,
@@ -49,7 +49,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// A node without pods, with a proxy that is connected.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         assert_eq!(
             tulle_linux::process::effective_user(),
             0,
@@ -74,11 +74,11 @@ impl Mesh {
         mesh
     }
 
-    pub fn control(&self) -> &Control {
+    pub(crate) fn control(&self) -> &Control {
         self.control.as_ref().unwrap()
     }
 
-    pub fn start_control(&mut self) {
+    pub(crate) fn start_control(&mut self) {
         let listener = self
             .node
             .enter(|| TcpListener::bind("127.0.0.1:15010"))
@@ -91,7 +91,7 @@ impl Mesh {
         self.directory.path().join("zds.sock")
     }
 
-    pub fn start_proxy(&mut self) {
+    pub(crate) fn start_proxy(&mut self) {
         let mut command = self.command();
         self.proxy = Some(self.node.enter(|| command.spawn()).unwrap().unwrap());
     }
@@ -129,12 +129,12 @@ impl Mesh {
         self.directory.path().join("log")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap()
     }
 
     /// Waits for a log line that holds all these texts.
-    pub fn logged(&self, texts: &[&str]) -> String {
+    pub(crate) fn logged(&self, texts: &[&str]) -> String {
         self.eventually(&format!("a log line with {texts:?}"), || {
             let log = self.log();
             log.lines()
@@ -143,7 +143,7 @@ impl Mesh {
         })
     }
 
-    pub fn eventually<T>(&self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn eventually<T>(&self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = probe() {
@@ -159,7 +159,7 @@ impl Mesh {
     }
 
     /// A namespace with a cable to the node. Not in the mesh yet.
-    pub fn pod(&mut self, name: &str) -> Pod {
+    pub(crate) fn pod(&mut self, name: &str) -> Pod {
         let n = self.next;
         self.next += 1;
         let netns = NetNs::create().unwrap();
@@ -189,7 +189,7 @@ impl Mesh {
     }
 
     /// Puts a pod into the mesh as the node agent and the control plane do: proxy, rules, then the news that it has a tunnel.
-    pub fn enrol(&mut self, pod: &Pod) {
+    pub(crate) fn enrol(&mut self, pod: &Pod) {
         self.enrolled.push(workload(pod));
         redirect::prepare(&pod.netns, "/proc/sys".as_ref()).unwrap();
         self.control().put_workload(&outside(pod));
@@ -199,7 +199,7 @@ impl Mesh {
     }
 
     /// Takes it out again: no capture, the news, time for peers to hear it, then the proxy and the rest of the rules.
-    pub fn leave(&mut self, pod: &Pod) {
+    pub(crate) fn leave(&mut self, pod: &Pod) {
         redirect::stop_capture(&pod.netns).unwrap();
         self.control().put_workload(&outside(pod));
         std::thread::sleep(Duration::from_millis(1000));
@@ -207,12 +207,12 @@ impl Mesh {
         redirect::remove(&pod.netns).unwrap();
     }
 
-    pub fn keeper(&self) -> u32 {
+    pub(crate) fn keeper(&self) -> u32 {
         self.proxy.as_ref().unwrap().id()
     }
 
     /// The worker process now.
-    pub fn worker(&self) -> u32 {
+    pub(crate) fn worker(&self) -> u32 {
         let tasks = format!("/proc/{}/task", self.keeper());
         self.eventually("a worker process", || {
             // The keeper runs on one of the test program's threads.
@@ -228,7 +228,7 @@ impl Mesh {
         })
     }
 
-    pub fn signal(&self, pid: u32, signal: &str) {
+    pub(crate) fn signal(&self, pid: u32, signal: &str) {
         assert!(
             Command::new("kill")
                 .arg(signal)
@@ -239,7 +239,7 @@ impl Mesh {
         );
     }
 
-    pub fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut proxy = self.proxy.take().unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -256,7 +256,7 @@ impl Mesh {
     }
 
     /// An admin page: the body.
-    pub fn page(&self, port: u16, path: &str) -> String {
+    pub(crate) fn page(&self, port: u16, path: &str) -> String {
         let mut stream = self
             .node
             .enter(|| TcpStream::connect(("127.0.0.1", port)))
@@ -272,7 +272,7 @@ impl Mesh {
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         self.eventually("readiness", || {
             let mut stream = self
                 .node
@@ -317,7 +317,7 @@ fn run_in(netns: &NetNs, command: &str) {
     );
 }
 
-pub fn told(pod: &Pod) -> Told {
+pub(crate) fn told(pod: &Pod) -> Told {
     Told {
         uid: format!("uid-{}", pod.name),
         name: pod.name.clone(),
@@ -326,7 +326,7 @@ pub fn told(pod: &Pod) -> Told {
     }
 }
 
-pub fn workload(pod: &Pod) -> Workload {
+pub(crate) fn workload(pod: &Pod) -> Workload {
     Workload {
         uid: format!("Kubernetes//Pod/default/{}", pod.name).into(),
         name: pod.name.as_str().into(),
@@ -356,7 +356,7 @@ pub fn workload(pod: &Pod) -> Workload {
 }
 
 /// The same before the pod is in the mesh.
-pub fn outside(pod: &Pod) -> Workload {
+pub(crate) fn outside(pod: &Pod) -> Workload {
     Workload {
         tunnel: Tunnel::None,
         ..workload(pod)
@@ -364,13 +364,13 @@ pub fn outside(pod: &Pod) -> Workload {
 }
 
 /// Talks all the time, on a thread; returns how often it went well, and what did not.
-pub struct Talking {
+pub(crate) struct Talking {
     stop: Arc<std::sync::atomic::AtomicBool>,
     thread: std::thread::JoinHandle<(usize, Vec<String>)>,
 }
 
 impl Talking {
-    pub fn start(netns: &NetNs, to: SocketAddr) -> Self {
+    pub(crate) fn start(netns: &NetNs, to: SocketAddr) -> Self {
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (told, netns) = (stop.clone(), netns.clone());
         let thread = std::thread::spawn(move || {
@@ -386,14 +386,14 @@ impl Talking {
         Self { stop, thread }
     }
 
-    pub fn end(self) -> (usize, Vec<String>) {
+    pub(crate) fn end(self) -> (usize, Vec<String>) {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
 /// A service with one address; port 80 leads to `target`.
-pub fn service(name: &str, vip: &str, target: u16) -> Service {
+pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
     Service {
         name: name.into(),
         namespace: "default".into(),
@@ -407,7 +407,7 @@ pub fn service(name: &str, vip: &str, target: u16) -> Service {
     }
 }
 
-pub fn port(target: u16) -> Port {
+pub(crate) fn port(target: u16) -> Port {
     Port {
         service_port: 80,
         target_port: target,
@@ -416,7 +416,7 @@ pub fn port(target: u16) -> Port {
 }
 
 /// An application that tells each client its address, then echoes. Ends with this process.
-pub fn application(netns: &NetNs, port: u16) {
+pub(crate) fn application(netns: &NetNs, port: u16) {
     let listener = netns
         .enter(|| TcpListener::bind(("0.0.0.0", port)))
         .unwrap()
@@ -441,7 +441,7 @@ pub fn application(netns: &NetNs, port: u16) {
 }
 
 /// Connects from inside a namespace.
-pub fn connect(netns: &NetNs, to: SocketAddr) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(netns: &NetNs, to: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = netns
         .enter(|| TcpStream::connect_timeout(&to, PATIENCE))
         .unwrap()?;
@@ -450,14 +450,14 @@ pub fn connect(netns: &NetNs, to: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// Connects, takes the application's greeting (the client's address as it sees it) and has something echoed.
-pub fn talk(netns: &NetNs, to: SocketAddr) -> std::io::Result<String> {
+pub(crate) fn talk(netns: &NetNs, to: SocketAddr) -> std::io::Result<String> {
     let mut stream = connect(netns, to)?;
     let greeting = greeting(&mut stream)?;
     echo(&mut stream, b"marker")?;
     Ok(greeting)
 }
 
-pub fn greeting(stream: &mut TcpStream) -> std::io::Result<String> {
+pub(crate) fn greeting(stream: &mut TcpStream) -> std::io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
     while stream.read(&mut byte)? == 1 {
@@ -469,7 +469,7 @@ pub fn greeting(stream: &mut TcpStream) -> std::io::Result<String> {
     Err(std::io::ErrorKind::UnexpectedEof.into())
 }
 
-pub fn echo(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
+pub(crate) fn echo(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
     stream.write_all(text)?;
     let mut back = vec![0; text.len()];
     stream.read_exact(&mut back)?;
@@ -478,7 +478,7 @@ pub fn echo(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
 }
 
 /// Whether a connection ends in a reset, as opposed to an orderly end or an answer.
-pub fn is_reset(netns: &NetNs, to: SocketAddr) -> bool {
+pub(crate) fn is_reset(netns: &NetNs, to: SocketAddr) -> bool {
     match talk(netns, to) {
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         Ok(_) => false,
@@ -486,7 +486,7 @@ pub fn is_reset(netns: &NetNs, to: SocketAddr) -> bool {
 }
 
 /// A second proxy for the same pods, as in a rolling restart.
-pub struct Surge {
+pub(crate) struct Surge {
     node: NetNs,
     proxy: Child,
     _control: Control,
@@ -494,7 +494,7 @@ pub struct Surge {
 
 impl Mesh {
     /// Starts a second proxy with a node namespace and a control plane of its own, for the same pods.
-    pub fn surge(&mut self) -> Surge {
+    pub(crate) fn surge(&mut self) -> Surge {
         let node = NetNs::create().unwrap();
         let listener = node
             .enter(|| TcpListener::bind("127.0.0.1:15010"))
@@ -519,7 +519,7 @@ impl Mesh {
 
 impl Surge {
     /// Waits until it serves all pods.
-    pub fn serving(&mut self, mesh: &Mesh) {
+    pub(crate) fn serving(&mut self, mesh: &Mesh) {
         mesh.eventually("readiness of the second proxy", || {
             let mut stream = self
                 .node
@@ -537,7 +537,7 @@ impl Surge {
         });
     }
 
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let _ = self.proxy.kill();
         let _ = self.proxy.wait();
     }
