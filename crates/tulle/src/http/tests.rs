@@ -2,7 +2,7 @@ use super::*;
 
 #[tokio::test]
 async fn an_answer_is_read_to_its_end() {
-    let (ours, mut theirs) = tokio::io::duplex(64);
+    let (ours, mut theirs) = tokio::io::duplex(4096);
     let server = tokio::spawn(async move {
         let mut request = vec![0; 512];
         let read = theirs.read(&mut request).await.unwrap();
