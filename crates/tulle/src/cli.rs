@@ -137,7 +137,7 @@ pub(crate) struct InstallArguments {
     #[arg(long, visible_alias = "readiness-timeout", default_value = "5m", value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
     /// Accepted for scripts written for istioctl; nothing is ever asked
-    #[arg(short = 'y', long, hide = true)]
+    #[arg(short = 'y', long, alias = "yes", hide = true)]
     pub(crate) skip_confirmation: bool,
 }
 
@@ -156,7 +156,7 @@ pub(crate) struct UninstallArguments {
     #[arg(long, default_value = "2m", value_parser = duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
     /// Accepted for scripts written for istioctl; nothing is ever asked
-    #[arg(short = 'y', long, hide = true)]
+    #[arg(short = 'y', long, alias = "yes", hide = true)]
     pub(crate) skip_confirmation: bool,
 }
 

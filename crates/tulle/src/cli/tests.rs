@@ -113,6 +113,8 @@ fn names_of_istioctl_work() {
         "tulle version -o yaml",
         "tulle version --client -o table",
         "tulle manifest generate --set a=b",
+        "tulle install -y",
+        "tulle uninstall --purge --yes",
         "tulle run ztunnel",
         "tulle run ztunnel --worker",
         "tulle run control-plane",
