@@ -3,7 +3,6 @@
 mod pages;
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -82,23 +81,21 @@ async fn serve_connection(stream: TcpStream, pages: Arc<Pages>) {
     }
 }
 
-fn answer(
+async fn answer(
     request: Request<Incoming>,
     pages: Arc<Pages>,
-) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> {
-    async move {
-        let page = match read(request).await {
-            Ok(visit) => pages.answer(visit).await,
-            Err(refusal) => refusal,
-        };
-        let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = Response::new(Full::new(page.body));
-        *response.status_mut() = status;
-        if let Ok(value) = header::HeaderValue::from_str(&page.content_type) {
-            response.headers_mut().insert(header::CONTENT_TYPE, value);
-        }
-        Ok(response)
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let page = match read(request).await {
+        Ok(visit) => pages.answer(visit).await,
+        Err(refusal) => refusal,
+    };
+    let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Full::new(page.body));
+    *response.status_mut() = status;
+    if let Ok(value) = header::HeaderValue::from_str(&page.content_type) {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
     }
+    Ok(response)
 }
 
 async fn read(request: Request<Incoming>) -> Result<Visit, Page> {

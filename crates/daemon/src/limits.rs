@@ -22,6 +22,8 @@ pub const KEPT_DESCRIPTORS: usize = 32;
 pub const KEPT_KEY: usize = 1024;
 /// A worker that lived for at least this long is restarted at once.
 pub const WORKER_PROVED: Duration = Duration::from_secs(5);
+/// The first early death that is followed by a pause.
+pub const DEATHS_WITHOUT_PAUSE: u32 = 3;
 /// First pause before restarting a worker that died early; doubles up to [`RESTART_PAUSE_MAX`].
 pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause before a restart.

@@ -82,7 +82,7 @@ async fn serve(options: Options) -> Result<(), Error> {
         pods: shown,
         end: end.clone(),
     };
-    serve_pages(&shared.options, admin, &registry, &readiness).await?;
+    serve_pages(&shared.options, admin, &registry, &readiness)?;
     if let Some(keeper) = keeper.clone() {
         let changed = certificates.changed.subscribe();
         let sealing = sealed::keep(
@@ -192,7 +192,7 @@ fn start_workers(shared: &Arc<Shared>) -> Result<(Vec<mpsc::Sender<Command>>, Wo
     Ok((senders, workers))
 }
 
-async fn serve_pages(
+fn serve_pages(
     options: &Options,
     admin: Admin,
     registry: &Registry,

@@ -14,7 +14,8 @@ use tulle_linux::{SeqStream, seqpacket};
 
 use super::protocol::{ENVIRONMENT, MESSAGE, Message};
 use crate::limits::{
-    DEATHS_BEFORE_FORGETTING, KEPT_ENTRIES, RESTART_PAUSE, RESTART_PAUSE_MAX, WORKER_PROVED,
+    DEATHS_BEFORE_FORGETTING, DEATHS_WITHOUT_PAUSE, KEPT_ENTRIES, RESTART_PAUSE, RESTART_PAUSE_MAX,
+    WORKER_PROVED,
 };
 use crate::signals::Signals;
 
@@ -195,9 +196,9 @@ impl Keeper<'_> {
         }
     }
 
-    /// None for the first death: whoever waits in a queue is served at once.
+    /// None for the first deaths: whoever waits in a queue is served at once.
     fn pause(&self) -> Option<Duration> {
-        let doublings = self.early_deaths.checked_sub(2)?;
+        let doublings = self.early_deaths.checked_sub(DEATHS_WITHOUT_PAUSE)?;
         Some((RESTART_PAUSE * 2u32.saturating_pow(doublings)).min(RESTART_PAUSE_MAX))
     }
 }

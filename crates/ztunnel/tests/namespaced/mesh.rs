@@ -425,7 +425,8 @@ pub(crate) fn application(netns: &NetNs, port: u16) {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
             std::thread::spawn(move || {
-                let peer = stream.peer_addr().unwrap();
+                // A client may be gone already.
+                let Ok(peer) = stream.peer_addr() else { return };
                 if writeln!(stream, "{}", peer.ip()).is_err() {
                     return;
                 }
