@@ -6,12 +6,11 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 
 echo "== units, properties, goldens, namespaces"
-cargo test --locked --profile "$profile" --workspace --lib --bins --tests --exclude tulle-testing
-cargo test --locked --profile "$profile" -p tulle-testing --lib
+# Everything in one go: other selections of packages would compile with other features. The walks say that they wait.
+cargo test --locked --profile "$profile" --workspace --lib --bins --tests
 
 echo "== end to end: the walks, on a playground of their own"
-cargo build --locked --profile "$profile" -p tulle-testing --bins
 TULLE_BIN=$(realpath "$target/$profile/tulle") TULLE_CNI=$(realpath "$cni") LOAD_BIN=$(realpath "$target/$profile/load") \
-  cargo test --locked --profile "$profile" -p tulle-testing --test e2e
+  cargo test --locked --profile "$profile" --workspace --test e2e
 
 echo "skipped: Gateway API conformance and peers (Envoy, other ztunnels) run by hand; see docs/testing.md"

@@ -20,6 +20,12 @@ fn main() -> ExitCode {
     let mut filters: Vec<String> = std::env::args().skip(1).collect();
     let keep = filters.iter().any(|f| f == "--keep");
     filters.retain(|f| !f.starts_with("--"));
+    if std::env::var_os("TULLE_BIN").is_none() {
+        eprintln!(
+            "skipped: the walks need TULLE_BIN, TULLE_CNI and LOAD_BIN; `make test` sets them"
+        );
+        return ExitCode::SUCCESS;
+    }
     let stage = match Stage::up() {
         Ok(stage) => stage,
         Err(error) => {

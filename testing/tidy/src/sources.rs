@@ -7,7 +7,7 @@ pub const MAX_LINES: usize = 500;
 /// Longest test file, in lines.
 pub const MAX_TEST_LINES: usize = 900;
 /// Longest line, in characters.
-pub const MAX_COLUMNS: usize = 180;
+pub const MAX_COLUMNS: usize = 240;
 
 /// Module names that say nothing.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", "misc"];

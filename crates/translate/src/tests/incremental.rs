@@ -85,7 +85,10 @@ proptest! {
                     settings = new.clone();
                     cluster.set_settings(new);
                 }
-                Event::Take => listener.hear(cluster.take_changes()),
+                Event::Take => {
+                    listener.hear(cluster.take_changes());
+                    listener.forget_gone(&world);
+                }
             }
         }
         listener.hear(cluster.take_changes());
