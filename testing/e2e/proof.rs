@@ -91,9 +91,13 @@ fn deploy(stage: &Stage, enrolled: bool) -> anyhow::Result<()> {
     stage
         .kubectl
         .run("rollout status -n proof deploy/server --timeout=120s")?;
-    let args = format!(
-        r#"[{{"op":"replace","path":"/spec/template/spec/containers/0/args","value":["new","--to","server.proof:7000","--rate","50","--seconds","3600","--marker","{MARKER}"]}},{{"op":"remove","path":"/spec/template/spec/containers/0/readinessProbe"}}]"#
-    );
+    let client = serde_json::json!([
+        {"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": [
+            "new", "--to", "server.proof:7000", "--rate", "50", "--seconds", "3600", "--marker", MARKER
+        ]},
+        {"op": "remove", "path": "/spec/template/spec/containers/0/readinessProbe"}
+    ]);
+    let args = client.to_string();
     stage.kubectl.run_args(&[
         "patch",
         "-n",
