@@ -197,6 +197,7 @@ impl Cluster {
         let (namespace, name) = (self.texts.intern(namespace), self.texts.intern(name));
         let state = self.namespaces.entry(namespace.clone()).or_default();
         if let Some(old) = state.policies.remove(&name) {
+            self.forget_conditions(&Source::Authorization(namespace.clone(), name.clone()));
             let selector = old.policy.is_some().then_some(old.selector);
             self.set_policy_selector(&namespace, &name, selector, None);
         }
@@ -250,6 +251,7 @@ impl Cluster {
         let (namespace, name) = (self.texts.intern(namespace), self.texts.intern(name));
         let state = self.namespaces.entry(namespace.clone()).or_default();
         if state.peers.remove(&name).is_some() {
+            self.forget_conditions(&Source::Peer(namespace.clone(), name.clone()));
             self.mark_peers(&namespace, &name);
         }
         self.tidy(&namespace);

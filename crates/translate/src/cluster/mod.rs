@@ -138,8 +138,7 @@ impl Cluster {
                 .iter()
                 .filter(|(key, _)| !outputs.iter().any(|(k, _)| k == key))
             {
-                let told = self.object_exists(key);
-                changes.gone(key.clone(), told);
+                changes.gone(key.clone());
             }
             let mut published = Vec::with_capacity(outputs.len());
             for (key, value) in outputs {
@@ -239,22 +238,17 @@ impl Cluster {
         sources
     }
 
-    /// Conditions of an object that is gone need not be taken off.
-    fn object_exists(&self, key: &Key) -> bool {
-        let Key::Conditions(object) = key else {
-            return true;
+    /// An object is gone, and its status with it. Should it come back, it is told everything again.
+    fn forget_conditions(&mut self, source: &Source) {
+        let Some(old) = self.published.remove(source) else {
+            return;
         };
-        let Some(state) = self.namespaces.get(&object.namespace) else {
-            return false;
-        };
-        match object.kind {
-            ObjectKind::AuthorizationPolicy => state.policies.contains_key(&object.name),
-            ObjectKind::PeerAuthentication => state.peers.contains_key(&object.name),
-            kind @ (ObjectKind::Service | ObjectKind::ServiceEntry | ObjectKind::WorkloadEntry) => {
-                state
-                    .waypoint_users
-                    .contains_key(&(kind, object.name.clone()))
-            }
+        let rest = old
+            .into_iter()
+            .filter(|(key, _)| !matches!(key, Key::Conditions(_)));
+        let rest: Box<[(Key, u64)]> = rest.collect();
+        if !rest.is_empty() {
+            self.published.insert(source.clone(), rest);
         }
     }
 }
@@ -277,13 +271,12 @@ impl Changes {
         }
     }
 
-    fn gone(&mut self, key: Key, object_exists: bool) {
+    fn gone(&mut self, key: Key) {
         match key {
             Key::Workload(uid) => self.workloads.push((uid, None)),
             Key::Service(key) => self.services.push((key, None)),
             Key::Policy(key) => self.policies.push((key, None)),
-            Key::Conditions(object) if object_exists => self.conditions.push((object, Vec::new())),
-            Key::Conditions(_) => {}
+            Key::Conditions(object) => self.conditions.push((object, Vec::new())),
         }
     }
 }

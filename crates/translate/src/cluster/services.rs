@@ -316,13 +316,17 @@ impl Cluster {
     ) {
         let state = self.namespaces.entry(namespace.clone()).or_default();
         let key = (kind, name.clone());
+        let gone = user.is_none();
         let changed = match user {
             Some(user) => state.waypoint_users.insert(key, user.clone()) != Some(user),
             None => state.waypoint_users.remove(&key).is_some(),
         };
         if changed {
-            self.dirty
-                .insert(Source::Waypoint(kind, namespace.clone(), name.clone()));
+            let source = Source::Waypoint(kind, namespace.clone(), name.clone());
+            if gone {
+                self.forget_conditions(&source);
+            }
+            self.dirty.insert(source);
         }
     }
 }

@@ -44,21 +44,28 @@ impl Listener {
         self.conditions.extend(changes.conditions);
     }
 
-    /// Conditions of objects that are gone went with them; none is the same as not told.
-    fn forget_gone(&mut self, world: &BTreeMap<At, Value>) {
-        self.conditions.retain(|object, conditions| {
-            let kind = match object.kind {
-                ObjectKind::AuthorizationPolicy => Kind::Authorization,
-                ObjectKind::PeerAuthentication => Kind::Peer,
-                ObjectKind::Service => Kind::Service,
-                ObjectKind::ServiceEntry => Kind::ServiceEntry,
-                ObjectKind::WorkloadEntry => Kind::WorkloadEntry,
-            };
-            let at = |(k, namespace, name): &At| {
-                *k == kind && *namespace == &*object.namespace && *name == &*object.name
-            };
-            !conditions.is_empty() && world.keys().any(|key| at(key))
+    /// An object is deleted, and its conditions with it.
+    fn forget(&mut self, (kind, namespace, name): At) {
+        let kind = match kind {
+            Kind::Authorization => ObjectKind::AuthorizationPolicy,
+            Kind::Peer => ObjectKind::PeerAuthentication,
+            Kind::Service => ObjectKind::Service,
+            Kind::ServiceEntry => ObjectKind::ServiceEntry,
+            Kind::WorkloadEntry => ObjectKind::WorkloadEntry,
+            _ => return,
+        };
+        let (namespace, name) = (namespace.into(), name.into());
+        self.conditions.remove(&ObjectRef {
+            kind,
+            namespace,
+            name,
         });
+    }
+
+    /// No condition is the same as not told.
+    fn drop_empty(&mut self) {
+        self.conditions
+            .retain(|_, conditions| !conditions.is_empty());
     }
 }
 
@@ -78,21 +85,21 @@ proptest! {
                     tell(&mut cluster, at, object.as_ref());
                     match object {
                         Some(object) => world.insert(at, object),
-                        None => world.remove(&at),
+                        None => {
+                            listener.forget(at);
+                            world.remove(&at)
+                        }
                     };
                 }
                 Event::Settings(new) => {
                     settings = new.clone();
                     cluster.set_settings(new);
                 }
-                Event::Take => {
-                    listener.hear(cluster.take_changes());
-                    listener.forget_gone(&world);
-                }
+                Event::Take => listener.hear(cluster.take_changes()),
             }
         }
         listener.hear(cluster.take_changes());
-        listener.forget_gone(&world);
+        listener.drop_empty();
         prop_assert!(cluster.take_changes().is_empty(), "nothing happened since");
 
         let mut fresh = Cluster::new(settings);
@@ -101,12 +108,12 @@ proptest! {
         }
         let mut expected = Listener::default();
         expected.hear(fresh.take_changes());
-        expected.forget_gone(&world);
+        expected.drop_empty();
         prop_assert_eq!(&listener, &expected);
 
         let mut whole = Listener::default();
         whole.hear(cluster.snapshot());
-        whole.forget_gone(&world);
+        whole.drop_empty();
         prop_assert_eq!(&whole, &expected);
 
         // Every policy that a workload names is there.
