@@ -189,6 +189,7 @@ impl Mesh {
     }
 
     /// Puts a pod into the mesh as the node agent and the control plane do: proxy, rules, then the news that it has a tunnel.
+    /// Waits until the proxy knows: connections before that are, rightly, not in the tunnel.
     pub(crate) fn enrol(&mut self, pod: &Pod) {
         self.enrolled.push(workload(pod));
         redirect::prepare(&pod.netns, "/proc/sys".as_ref()).unwrap();
@@ -196,6 +197,12 @@ impl Mesh {
         assert_eq!(self.control().add(told(pod)), "");
         redirect::install(&pod.netns, &Redirect::default()).unwrap();
         self.control().put_workload(&workload(pod));
+        self.eventually("news of the tunnel", || {
+            let dump: serde_json::Value =
+                serde_json::from_str(&self.page(15000, "/config_dump")).unwrap();
+            let mut known = dump["workloads"].as_array().into_iter().flatten();
+            known.find_map(|w| (w["name"] == *pod.name && w["protocol"] == "HBONE").then_some(()))
+        });
     }
 
     /// Takes it out again: no capture, the news, time for peers to hear it, then the proxy and the rest of the rules.

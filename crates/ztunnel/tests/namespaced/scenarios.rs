@@ -134,7 +134,6 @@ fn large_transfers_and_half_close_arrive_whole() {
 }
 
 #[test]
-#[ignore = "known defect: a live connection is not always cut when a policy begins to deny it"]
 fn a_denial_is_a_reset_and_takes_effect_on_live_connections() {
     let mut mesh = Mesh::start();
     let (client, server) = (mesh.pod("client"), mesh.pod("server"));
