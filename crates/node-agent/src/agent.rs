@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use tulle_cluster::{Change, Key};
 
 use crate::error::EnrolError;
-use crate::life::{Enrolled, Goal, Means, Rest, Stage};
+use crate::life::{Annotation, Enrolled, Goal, Means, Rest, Stage};
 use crate::limits::{DEPARTURES_LOOK, LEAVING_GRACE, PODS, RETRY_FIRST, RETRY_LONGEST};
 use crate::pod::{NamespaceFacts, PodFacts};
 use crate::zds::Served;
@@ -126,7 +126,7 @@ impl Agent {
         let found = self.means.node.namespaces().await?;
         let (mut stages, mut owners) = (Vec::new(), BTreeMap::new());
         for pod in pods {
-            let Some(stage) = self.found_stage(&pod, found.get(&pod.uid)).await else {
+            let Some(stage) = self.found_stage(&pod, found.get(&pod.runtime_uid)).await else {
                 continue;
             };
             if let Stage::In(enrolled) = &stage {
@@ -174,7 +174,7 @@ impl Agent {
                 ns,
                 redirect,
                 seen: None,
-                annotated: true,
+                annotation: Annotation::Seen,
             }));
         }
         if !self.means.node.leftover(&ns).await {

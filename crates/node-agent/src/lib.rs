@@ -204,7 +204,14 @@ fn serve_pages(
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Error> {
     let ready = Pages::new().with_readiness_at("/readyz", readiness);
-    let metrics = Pages::new().with_metrics(registry).with_logging();
+    let metrics = Pages::new().with_metrics(registry);
+    if let Some(port) = options.local {
+        let listener = admin::listen_locally(port).map_err(|source| Error::Listen {
+            place: format!("port {port} of loopback"),
+            source,
+        })?;
+        tasks.spawn(admin::serve(listener, Pages::new().with_logging()));
+    }
     for (port, pages) in [(options.ready, ready), (options.metrics, metrics)] {
         let Some(port) = port else { continue };
         let listener = admin::listen_everywhere(port).map_err(|source| Error::Listen {

@@ -56,7 +56,16 @@ pub(crate) struct Enrolled {
     pub(crate) redirect: Redirect,
     /// What its namespace looked like when the rules were known to be right; `None` makes the next look thorough.
     pub(crate) seen: Option<Observation>,
-    pub(crate) annotated: bool,
+    pub(crate) annotation: Annotation,
+}
+
+/// What became of the annotation on an enrolled pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Annotation {
+    Missing,
+    Written,
+    /// The API server has told of it.
+    Seen,
 }
 
 /// Where a pod should be.
@@ -121,7 +130,7 @@ impl Means {
                     ns,
                     redirect,
                     seen,
-                    annotated: false,
+                    annotation: Annotation::Missing,
                 });
                 info!(
                     "pod {} is in the mesh after {} ms",
@@ -164,11 +173,17 @@ impl Means {
                 }
             }
         }
-        if let Stage::In(enrolled) = stage
-            && !(enrolled.annotated && pod.annotated)
-        {
-            self.records.annotate(pod, true).await?;
-            enrolled.annotated = true;
+        if let Stage::In(enrolled) = stage {
+            enrolled.annotation = match (enrolled.annotation, pod.annotated) {
+                (_, true) => Annotation::Seen,
+                // The watch has not told of it yet.
+                (Annotation::Written, false) => Annotation::Written,
+                // Not there yet, or taken off by somebody.
+                (Annotation::Missing | Annotation::Seen, false) => {
+                    self.records.annotate(pod, true).await?;
+                    Annotation::Written
+                }
+            };
         }
         Ok(())
     }

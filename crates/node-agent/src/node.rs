@@ -54,7 +54,7 @@ impl Node {
         let ns = self
             .namespaces()
             .await?
-            .get(&pod.uid)
+            .get(&pod.runtime_uid)
             .cloned()
             .ok_or(EnrolError::NoProcess)?;
         let asked = ns.clone();

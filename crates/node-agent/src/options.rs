@@ -9,6 +9,9 @@ use tulle_api::contract::{
 
 use crate::Error;
 
+/// Where the control plane has its local pages too (istiod's ControlZ).
+const PORT_LOCAL: u16 = 9876;
+
 /// Settings of the node agent. The manifests of `tulle install` set them through the environment.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -36,6 +39,8 @@ pub struct Options {
     pub plugin_socket: PathBuf,
     /// Readiness page; `None` for none.
     pub ready: Option<u16>,
+    /// Page that changes log levels, on loopback only; `None` for none.
+    pub local: Option<u16>,
     /// Metrics page; `None` for none.
     pub metrics: Option<u16>,
 }
@@ -92,6 +97,7 @@ impl Options {
             zds_socket: text("ZTUNNEL_SOCKET", ZDS_SOCKET).into(),
             plugin_socket: text("CNI_SOCKET", PLUGIN_SOCKET).into(),
             ready: Some(PORT_NODE_AGENT_READY),
+            local: Some(PORT_LOCAL),
             metrics: Some(PORT_CONTROL_PLANE_METRICS),
         })
     }

@@ -131,14 +131,19 @@ async fn read(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
 async fn answer(agent: &Agent, request: Request) -> Answer {
     let pod = format!("{}/{}", request.pod_namespace, request.pod_name);
     let outcome = match request.command.as_str() {
-        "ADD" => timeout(PLUGIN_CALL_DEADLINE, add(agent, request))
-            .await
-            .unwrap_or_else(|_| {
-                Err(format!(
-                    "enrolling the pod took longer than {} s",
-                    PLUGIN_CALL_DEADLINE.as_secs()
-                ))
-            }),
+        // A task of its own: what was begun is finished or undone, also when nobody waits for it any more.
+        "ADD" => match timeout(
+            PLUGIN_CALL_DEADLINE,
+            tokio::spawn(add(agent.clone(), request)),
+        )
+        .await
+        {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err("the node agent is ending".into())),
+            Err(_) => Err(format!(
+                "enrolling the pod took longer than {} s",
+                PLUGIN_CALL_DEADLINE.as_secs()
+            )),
+        },
         "DEL" => {
             del(agent, request).await;
             Ok(false)
@@ -163,16 +168,19 @@ async fn answer(agent: &Agent, request: Request) -> Answer {
 }
 
 /// Takes a new pod in before its first packet. True when it belongs to the mesh.
-async fn add(agent: &Agent, request: Request) -> Result<bool, String> {
+async fn add(agent: Agent, request: Request) -> Result<bool, String> {
     if agent.excludes(&request.pod_namespace) {
         return Ok(false);
     }
     let key = Key::new(&request.pod_namespace, &request.pod_name);
-    let (mut pod, namespace) = look_up(agent, &key).await?;
-    if let Some(uid) = request.pod_uid.as_ref().filter(|uid| **uid != pod.uid) {
+    let (mut pod, namespace) = look_up(&agent, &key).await?;
+    if let Some(uid) = request.pod_uid.as_ref()
+        && *uid != pod.uid
+        && *uid != pod.runtime_uid
+    {
+        let known = &pod.uid;
         return Err(format!(
-            "the API server knows pod {key} as UID {}, the container runtime as {uid}",
-            pod.uid
+            "the API server knows pod {key} as UID {known}, the container runtime as {uid}"
         ));
     }
     if !agent.wants(&pod, namespace) {

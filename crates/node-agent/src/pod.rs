@@ -16,6 +16,9 @@ use tulle_linux::Redirect;
 /// `tulle uninstall` sets it and waits until no pod carries the redirection annotation.
 pub const ANNOTATION_UNENROLL: &str = "tulle.dev/unenroll";
 
+/// On mirrors of static pods, by the kubelet: the UID that it and the container runtime use.
+const ANNOTATION_STATIC_UID: &str = "kubernetes.io/config.hash";
+
 /// The part of a pod that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
@@ -23,6 +26,8 @@ pub(crate) struct PodFacts {
     pub(crate) key: Key,
     /// UID of this incarnation.
     pub(crate) uid: String,
+    /// UID under which the container runtime knows it: another one for static pods, whose object is a mirror.
+    pub(crate) runtime_uid: String,
     /// Service account, never empty.
     pub(crate) service_account: String,
     /// Addresses from the status or from the CNI result; empty before the pod has any.
@@ -87,6 +92,9 @@ impl PodFacts {
         Some(Self {
             key,
             uid: meta.uid.clone()?,
+            runtime_uid: annotation(ANNOTATION_STATIC_UID)
+                .map(str::to_owned)
+                .or_else(|| meta.uid.clone())?,
             service_account: account.unwrap_or("default").to_owned(),
             addresses: status.map(addresses).unwrap_or_default(),
             host_network: spec.and_then(|s| s.host_network).unwrap_or(false),

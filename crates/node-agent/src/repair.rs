@@ -22,6 +22,8 @@ pub(crate) async fn run(agent: Agent) {
             look_at_pod(&agent, &mut stage, &key.to_string()).await;
         }
         host = look_at_host(&agent, host).await;
+        // Pods that ended must not be kept alive by what an enrolment looked for.
+        agent.means.node.forget_scan().await;
     }
 }
 

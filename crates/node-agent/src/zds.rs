@@ -108,7 +108,9 @@ impl Zds {
     pub(crate) async fn del(&self, uid: &str) {
         let waiting: Vec<_> = {
             let mut state = self.lock();
-            state.pods.remove(uid);
+            if state.pods.remove(uid).is_none() {
+                return;
+            }
             let ask = |proxy: &Proxy| {
                 let (done, answer) = oneshot::channel();
                 let command = Command::Del {

@@ -30,6 +30,7 @@ impl Host {
             zds_socket: "/z".into(),
             plugin_socket: "/var/run/istio-cni/pluginevent.sock".into(),
             ready: None,
+            local: None,
             metrics: None,
         };
         let readiness = Readiness::new();

@@ -120,3 +120,14 @@ fn the_mesh_is_told_to_let_go_by_an_annotation() {
     assert!(namespace("true").unenroll);
     assert!(!namespace("false").unenroll);
 }
+
+#[test]
+fn a_static_pod_is_known_to_the_runtime_by_its_hash() {
+    let hash = "d41d8cd98f00b204e9800998ecf8427e";
+    let mirror = pod(json!({ "metadata": { "annotations": { ANNOTATION_STATIC_UID: hash } } }));
+    assert_eq!(
+        (mirror.uid.as_str(), mirror.runtime_uid.as_str()),
+        ("u1", hash)
+    );
+    assert_eq!(pod(json!({})).runtime_uid, "u1");
+}
