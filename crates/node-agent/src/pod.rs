@@ -66,6 +66,12 @@ pub(crate) struct NamespaceFacts {
     pub(crate) unenroll: bool,
 }
 
+/// Whether it is an MD5 sum as the kubelet writes it. Never the UID of an ordinary pod, which has dashes: whoever may annotate
+/// a pod must not get another one enrolled under its identity.
+fn is_hash(uid: &str) -> bool {
+    uid.len() == 32 && uid.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 impl PodFacts {
     /// `None` for an object without name or UID, which the API server never sends.
     #[must_use]
@@ -93,6 +99,7 @@ impl PodFacts {
             key,
             uid: meta.uid.clone()?,
             runtime_uid: annotation(ANNOTATION_STATIC_UID)
+                .filter(|uid| is_hash(uid))
                 .map(str::to_owned)
                 .or_else(|| meta.uid.clone())?,
             service_account: account.unwrap_or("default").to_owned(),

@@ -130,4 +130,7 @@ fn a_static_pod_is_known_to_the_runtime_by_its_hash() {
         ("u1", hash)
     );
     assert_eq!(pod(json!({})).runtime_uid, "u1");
+    let other = "8f14e45f-ceea-467f-a0e6-7c2d1f3b9a55";
+    let posing = pod(json!({ "metadata": { "annotations": { ANNOTATION_STATIC_UID: other } } }));
+    assert_eq!(posing.runtime_uid, "u1");
 }
