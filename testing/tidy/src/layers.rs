@@ -3,10 +3,11 @@
 use crate::Finding;
 
 /// Pure crates, lowest first. No async, no sockets, no files, no clock or dice of their own.
-pub const NOUNS: [&str; 4] = [
+pub const NOUNS: [&str; 5] = [
     "tulle-api",
     "tulle-model",
     "tulle-policy",
+    "tulle-route",
     "tulle-translate",
 ];
 
