@@ -15,8 +15,8 @@ pub use identity::{Identity, IdentityError};
 pub use intern::Interner;
 pub use mesh::{Destination, Mesh};
 pub use service::{
-    AppProtocol, HealthPolicy, LoadBalancing, Mode, NetworkAddress, Port, Scope, Service,
-    ServiceKey,
+    AppProtocol, HealthPolicy, IpFamilies, LoadBalancing, Mode, NetworkAddress, Port, Scope,
+    Service, ServiceKey, Visibility, WaypointUse, WeightedWaypoint,
 };
 pub use workload::{
     GatewayAddress, GatewayDestination, Health, Locality, Tunnel, Workload, WorkloadKind,

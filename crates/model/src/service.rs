@@ -85,10 +85,16 @@ pub struct Service {
     pub subject_alt_names: Vec<Arc<str>>,
     /// Its waypoint; boxed because few have one.
     pub waypoint: Option<Box<GatewayAddress>>,
+    /// How the waypoint is used.
+    pub waypoint_use: WaypointUse,
     /// How to choose.
     pub load_balancing: LoadBalancing,
     /// Wins over others that claim the same host name or address.
     pub canonical: bool,
+    /// Families that its clients may be given, whatever addresses its endpoints have.
+    pub families: IpFamilies,
+    /// Which clients may know of it.
+    pub visibility: Visibility,
 }
 
 impl Service {
@@ -96,6 +102,80 @@ impl Service {
     pub fn key(&self) -> ServiceKey {
         ServiceKey::new(&self.namespace, &self.hostname)
     }
+
+    /// Whether clients of this namespace may know of it.
+    pub fn visible_to(&self, namespace: &str) -> bool {
+        self.visibility == Visibility::Public || *self.namespace == *namespace
+    }
+
+    /// The waypoint that a new connection goes to: one of the weighted ones while traffic shifts between two, else the one
+    /// that it has. `dice` may be any number: the caller owns the randomness.
+    pub fn draw_waypoint(&self, dice: u64) -> Option<&GatewayAddress> {
+        let weighted = &self.waypoint_use.weighted;
+        let total: u64 = weighted.iter().map(|w| u64::from(w.weight)).sum();
+        let mut left = match total {
+            // Nothing to choose by: as if there were no weights.
+            0 => return self.waypoint.as_deref(),
+            total => dice % total,
+        };
+        let drawn = weighted.iter().find(|w| {
+            let weight = u64::from(w.weight);
+            let here = left < weight;
+            left = left.saturating_sub(weight);
+            here
+        });
+        drawn.map(|w| &w.waypoint)
+    }
+
+    /// All waypoints that traffic for it may come from.
+    pub fn waypoints(&self) -> impl Iterator<Item = &GatewayAddress> {
+        let weighted = self.waypoint_use.weighted.iter().map(|w| &w.waypoint);
+        self.waypoint.as_deref().into_iter().chain(weighted)
+    }
+}
+
+/// How the waypoint of a service is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WaypointUse {
+    /// Waypoints and their shares of new connections, while traffic shifts from one to another; empty otherwise.
+    pub weighted: Vec<WeightedWaypoint>,
+    /// Ingress gateways send through the waypoint too (`istio.io/ingress-use-waypoint`).
+    pub ingress: bool,
+    /// What comes to an endpoint around the waypoint is refused.
+    pub enforced: bool,
+}
+
+/// One of several waypoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WeightedWaypoint {
+    /// Which.
+    pub waypoint: GatewayAddress,
+    /// Its share, of the sum of all.
+    pub weight: u32,
+}
+
+/// Families of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IpFamilies {
+    /// Whatever addresses there are.
+    #[default]
+    Automatic,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Both.
+    Dual,
+}
+
+/// Which clients may know of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Visibility {
+    /// All.
+    #[default]
+    Public,
+    /// Those of its own namespace.
+    Namespace,
 }
 
 /// An address, or a range of them, in one Istio network.

@@ -55,6 +55,8 @@ pub struct Workload {
     pub capacity: u32,
     /// Its waypoint; boxed because few have one.
     pub waypoint: Option<Box<GatewayAddress>>,
+    /// What comes to it around its waypoint is refused.
+    pub waypoint_enforced: bool,
     /// Gateway of its network, when that is another one.
     pub network_gateway: Option<Box<GatewayAddress>>,
 }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use prost::Message;
 use tulle_model::{
-    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, Interner, LoadBalancing,
-    Locality, Mode, NetworkAddress, Port, Scope, Service, ServiceKey, Tunnel, Workload,
-    WorkloadKind,
+    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, Interner, IpFamilies,
+    LoadBalancing, Locality, Mode, NetworkAddress, Port, Scope, Service, ServiceKey, Tunnel,
+    Visibility, WaypointUse, WeightedWaypoint, Workload, WorkloadKind,
 };
 
 use crate::error::DecodeError;
@@ -19,6 +19,8 @@ const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 /// Cluster that the wire leaves out.
 const DEFAULT_CLUSTER: &str = "Kubernetes";
+/// Name of the extension on workloads and services whose waypoint nobody may go around. It has no body.
+pub(crate) const ENFORCED_EXTENSION: &str = "mesh.tulle/waypoint-enforced";
 /// HBONE port of a gateway that names none.
 const DEFAULT_HBONE_PORT: u16 = 15008;
 
@@ -146,6 +148,7 @@ fn workload_from(message: wire::Workload, texts: &mut Interner) -> Result<Worklo
         },
         capacity: message.capacity.unwrap_or(1),
         waypoint: gateway(&object, "waypoint", message.waypoint, texts)?,
+        waypoint_enforced: is_enforced(&message.extensions),
         network_gateway: gateway(&object, "network_gateway", message.network_gateway, texts)?,
     })
 }
@@ -176,10 +179,59 @@ fn service_from(message: wire::Service, texts: &mut Interner) -> Result<Service,
             .map(|n| texts.intern(n))
             .collect(),
         waypoint: gateway(&object, "waypoint", message.waypoint, texts)?,
+        waypoint_use: WaypointUse {
+            weighted: message
+                .weighted_waypoints
+                .into_iter()
+                .map(|weighted| weighted_waypoint(&object, weighted, texts))
+                .collect::<Result<_, _>>()?,
+            ingress: message.ingress_use_waypoint,
+            enforced: is_enforced(&message.extensions),
+        },
         load_balancing: balancing(&object, message.load_balancing)?,
         canonical: message.canonical,
+        // Hints to clients: what is unknown hides nothing and forbids nothing.
+        families: match wire::IpFamilies::try_from(message.ip_families) {
+            Ok(wire::IpFamilies::Ipv4Only) => IpFamilies::V4,
+            Ok(wire::IpFamilies::Ipv6Only) => IpFamilies::V6,
+            Ok(wire::IpFamilies::Dual) => IpFamilies::Dual,
+            Ok(wire::IpFamilies::Automatic) | Err(_) => IpFamilies::Automatic,
+        },
+        visibility: match wire::service::Visibility::try_from(message.visibility) {
+            Ok(wire::service::Visibility::Public) => Visibility::Public,
+            Ok(wire::service::Visibility::Namespace) => Visibility::Namespace,
+            Err(_) => {
+                let value = message.visibility;
+                return Err(DecodeError::field(&object, "visibility", value, NEWER));
+            }
+        },
         hostname: message.hostname.into(),
     })
+}
+
+fn weighted_waypoint(
+    object: &str,
+    message: wire::WeightedWaypoint,
+    texts: &mut Interner,
+) -> Result<WeightedWaypoint, DecodeError> {
+    let waypoint = gateway(object, "weighted_waypoints", message.destination, texts)?;
+    let nowhere = || {
+        DecodeError::field(
+            object,
+            "weighted_waypoints",
+            "nothing",
+            "has no destination",
+        )
+    };
+    Ok(WeightedWaypoint {
+        waypoint: *waypoint.ok_or_else(nowhere)?,
+        weight: message.weight,
+    })
+}
+
+/// Whether what comes around the waypoint is refused: an extension of ours, which other proxies pass over.
+fn is_enforced(extensions: &[wire::Extension]) -> bool {
+    extensions.iter().any(|e| e.name == ENFORCED_EXTENSION)
 }
 
 /// Why an enum value is refused.

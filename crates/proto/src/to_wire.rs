@@ -7,8 +7,9 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use prost::Message;
 use tulle_model::{
-    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, LoadBalancing, Locality,
-    Mode, NetworkAddress, Port, Scope, Service, Tunnel, Workload, WorkloadKind,
+    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, IpFamilies,
+    LoadBalancing, Locality, Mode, NetworkAddress, Port, Scope, Service, Tunnel, Visibility,
+    Workload, WorkloadKind,
 };
 use tulle_policy as policy;
 
@@ -109,7 +110,7 @@ impl From<&Workload> for wire::Workload {
                 wire::NetworkMode::Standard
             }
             .into(),
-            extensions: Vec::new(),
+            extensions: enforced(w.waypoint_enforced),
             capacity: (w.capacity != 1).then_some(w.capacity),
         }
     }
@@ -127,14 +128,40 @@ impl From<&Service> for wire::Service {
             waypoint: s.waypoint.as_deref().map(Into::into),
             load_balancing: (s.load_balancing != LoadBalancing::default())
                 .then(|| (&s.load_balancing).into()),
-            ip_families: wire::IpFamilies::Automatic.into(),
-            extensions: Vec::new(),
+            ip_families: match s.families {
+                IpFamilies::Automatic => wire::IpFamilies::Automatic,
+                IpFamilies::V4 => wire::IpFamilies::Ipv4Only,
+                IpFamilies::V6 => wire::IpFamilies::Ipv6Only,
+                IpFamilies::Dual => wire::IpFamilies::Dual,
+            }
+            .into(),
+            extensions: enforced(s.waypoint_use.enforced),
             canonical: s.canonical,
-            ingress_use_waypoint: false,
-            weighted_waypoints: Vec::new(),
-            visibility: wire::service::Visibility::Public.into(),
+            ingress_use_waypoint: s.waypoint_use.ingress,
+            weighted_waypoints: s
+                .waypoint_use
+                .weighted
+                .iter()
+                .map(|weighted| wire::WeightedWaypoint {
+                    destination: Some((&weighted.waypoint).into()),
+                    weight: weighted.weight,
+                })
+                .collect(),
+            visibility: match s.visibility {
+                Visibility::Public => wire::service::Visibility::Public,
+                Visibility::Namespace => wire::service::Visibility::Namespace,
+            }
+            .into(),
         }
     }
+}
+
+fn enforced(is: bool) -> Vec<wire::Extension> {
+    let extension = wire::Extension {
+        name: crate::address::ENFORCED_EXTENSION.to_owned(),
+        config: None,
+    };
+    is.then_some(extension).into_iter().collect()
 }
 
 fn octets(address: &IpAddr) -> Vec<u8> {

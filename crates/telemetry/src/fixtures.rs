@@ -33,6 +33,7 @@ pub(crate) fn workload(name: &str) -> Arc<Workload> {
         },
         capacity: 1,
         waypoint: None,
+        waypoint_enforced: false,
         network_gateway: None,
     })
 }
@@ -46,7 +47,10 @@ pub(crate) fn service(name: &str) -> Arc<Service> {
         ports: Vec::new(),
         subject_alt_names: Vec::new(),
         waypoint: None,
+        waypoint_use: Default::default(),
         load_balancing: LoadBalancing::default(),
         canonical: true,
+        families: Default::default(),
+        visibility: Default::default(),
     })
 }

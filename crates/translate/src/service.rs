@@ -315,8 +315,11 @@ impl ServiceFacts {
             ports: self.ports.iter().map(port).collect(),
             subject_alt_names: self.subject_alt_names.clone(),
             waypoint: None,
+            waypoint_use: Default::default(),
             load_balancing: self.balancing(inherited),
             canonical,
+            families: Default::default(),
+            visibility: Default::default(),
         }
     }
 

@@ -132,6 +132,7 @@ impl WorkloadFacts {
                 .unwrap_or_default(),
             capacity: self.capacity,
             waypoint: None,
+            waypoint_enforced: false,
             network_gateway: None,
         })
     }

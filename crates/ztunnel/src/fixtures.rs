@@ -30,6 +30,7 @@ pub(crate) fn workload(name: &str, address: &str) -> Workload {
         locality: Locality::default(),
         capacity: 1,
         waypoint: None,
+        waypoint_enforced: false,
         network_gateway: None,
     }
 }
@@ -43,8 +44,11 @@ pub(crate) fn service(name: &str, vip: &str) -> Service {
         ports: vec![port(80, 8080)],
         subject_alt_names: Vec::new(),
         waypoint: None,
+        waypoint_use: Default::default(),
         load_balancing: LoadBalancing::default(),
         canonical: true,
+        families: Default::default(),
+        visibility: Default::default(),
     }
 }
 

@@ -48,6 +48,7 @@ fn workload(uid: &str, address: &str, services: &[&str]) -> Workload {
         locality: Locality::default(),
         capacity: 1,
         waypoint: None,
+        waypoint_enforced: false,
         network_gateway: None,
     }
 }
@@ -66,7 +67,10 @@ fn service(namespace: &str, host: &str, addresses: &[&str]) -> Service {
         ports: vec![port(80, 0)],
         subject_alt_names: Vec::new(),
         waypoint: None,
+        waypoint_use: Default::default(),
         load_balancing: LoadBalancing::default(),
         canonical: false,
+        families: Default::default(),
+        visibility: Default::default(),
     }
 }

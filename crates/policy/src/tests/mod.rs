@@ -37,6 +37,7 @@ fn workload(namespace: &str, policies: &[&str]) -> Workload {
         locality: Locality::default(),
         capacity: 1,
         waypoint: None,
+        waypoint_enforced: false,
         network_gateway: None,
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use prost::Message;
 use tulle_model::{
-    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, Interner, LoadBalancing,
-    Locality, Mode, NetworkAddress, Port, Scope, Service, ServiceKey, Tunnel, Workload,
-    WorkloadKind,
+    AppProtocol, GatewayAddress, GatewayDestination, Health, HealthPolicy, Interner, IpFamilies,
+    LoadBalancing, Locality, Mode, NetworkAddress, Port, Scope, Service, ServiceKey, Tunnel,
+    Visibility, WaypointUse, WeightedWaypoint, Workload, WorkloadKind,
 };
 
 use crate::workload as wire;
@@ -83,7 +83,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             WorkloadKind::Pod,
             WorkloadKind::Job,
         ]),
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         any::<u32>(),
     );
     let lists = (
@@ -120,6 +120,7 @@ fn workload() -> impl Strategy<Value = Workload> {
             subzone: places.2,
         },
         waypoint: places.3,
+        waypoint_enforced: enums.3.2,
         network_gateway: places.4,
     })
 }
@@ -149,8 +150,22 @@ fn service() -> impl Strategy<Value = Service> {
         ports(),
         prop::collection::vec(some_text(), 0..2),
     );
-    (names, lists, gateway(), balancing, any::<bool>()).prop_map(
-        |(names, lists, waypoint, load_balancing, canonical)| Service {
+    use IpFamilies::{Automatic, Dual, V4, V6};
+    let weighted = (gateway(), any::<u32>()).prop_filter_map("a gateway", |(waypoint, weight)| {
+        waypoint.map(|waypoint| WeightedWaypoint {
+            waypoint: *waypoint,
+            weight,
+        })
+    });
+    let more = (
+        prop::collection::vec(weighted, 0..3),
+        any::<bool>(),
+        any::<bool>(),
+        prop::sample::select(vec![Automatic, V4, V6, Dual]),
+        prop::sample::select(vec![Visibility::Public, Visibility::Namespace]),
+    );
+    (names, lists, gateway(), balancing, any::<bool>(), more).prop_map(
+        |(names, lists, waypoint, load_balancing, canonical, more)| Service {
             name: names.0,
             namespace: names.1,
             hostname: names.2,
@@ -158,8 +173,15 @@ fn service() -> impl Strategy<Value = Service> {
             ports: lists.1,
             subject_alt_names: lists.2,
             waypoint,
+            waypoint_use: WaypointUse {
+                weighted: more.0,
+                ingress: more.1,
+                enforced: more.2,
+            },
             load_balancing,
             canonical,
+            families: more.3,
+            visibility: more.4,
         },
     )
 }

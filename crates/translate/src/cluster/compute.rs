@@ -190,6 +190,7 @@ impl Cluster {
             locality: Locality::default(),
             capacity: 1,
             waypoint: None,
+            waypoint_enforced: false,
             network_gateway: None,
         };
         let outputs = slice.endpoints.iter().filter_map(|endpoint| {

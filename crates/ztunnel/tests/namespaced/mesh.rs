@@ -358,6 +358,7 @@ pub(crate) fn workload(pod: &Pod) -> Workload {
         locality: Locality::default(),
         capacity: 1,
         waypoint: None,
+        waypoint_enforced: false,
         network_gateway: None,
     }
 }
@@ -409,8 +410,11 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         ports: vec![port(target)],
         subject_alt_names: Vec::new(),
         waypoint: None,
+        waypoint_use: Default::default(),
         load_balancing: LoadBalancing::default(),
         canonical: true,
+        families: Default::default(),
+        visibility: Default::default(),
     }
 }
 
