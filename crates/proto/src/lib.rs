@@ -7,6 +7,7 @@
 mod address;
 mod authorization;
 mod error;
+pub mod json;
 mod limits;
 mod scan;
 mod to_wire;
@@ -14,6 +15,11 @@ mod to_wire;
 pub use address::{AddressItem, decode_address};
 pub use authorization::decode_authorization;
 pub use error::DecodeError;
+pub use json::{
+    AUTHENTICATION_TYPE, CERTIFICATE_TYPE, DESTINATION_TYPE, GATEWAY_TYPE, HTTP_POLICY_TYPE,
+    HTTP_ROUTE_TYPE, L7_TYPES, PROXY_SETTINGS_TYPE, RATE_LIMIT_TYPE, STREAM_ROUTE_TYPE,
+    TELEMETRY_TYPE,
+};
 pub use to_wire::{encode_policy, encode_service, encode_workload};
 
 /// Istio's workload discovery: `istio.workload`.
