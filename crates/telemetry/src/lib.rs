@@ -10,6 +10,8 @@ mod fixtures;
 pub mod limits;
 mod logging;
 mod registry;
+mod request_log;
+mod requests;
 mod text;
 mod writer;
 
@@ -25,5 +27,10 @@ pub use logging::{
 pub use registry::{
     Counter, CounterFamily, Encoder, Format, Gauge, GaugeFamily, Histogram, HistogramFamily,
     Registry, register_process_metrics,
+};
+pub use request_log::{FormatError, RequestFormat, RequestRecord};
+pub use requests::{
+    Flag, Flags, Outcome, RequestEnds, RequestMetrics, RequestProtocol, RequestSecurity,
+    RequestSeries, RequestShard, TagEdits,
 };
 pub use text::write_rfc3339;

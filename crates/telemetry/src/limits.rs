@@ -18,3 +18,5 @@ pub const SERIES_SWEEP: Duration = Duration::from_secs(60);
 pub const REMEMBERED_LOOKUPS: usize = 4096;
 /// Series of one family in the registry; more share one series labelled `overflow`.
 pub const SERIES_PER_FAMILY: usize = 2000;
+/// Operators in one access-log format of a user.
+pub const LOG_FORMAT_PIECES: usize = 256;

@@ -19,6 +19,15 @@ pub(crate) fn write_time(out: &mut String, time: SystemTime) -> fmt::Result {
     )
 }
 
+/// `2026-08-20T10:00:00.123Z`, as Envoy's access log has it.
+pub(crate) fn write_time_millis(out: &mut String, time: SystemTime) -> fmt::Result {
+    write_time(out, time)?;
+    // Three digits of six, and the Z.
+    out.truncate(out.len() - 4);
+    out.push('Z');
+    Ok(())
+}
+
 /// Year, month and day of the Gregorian calendar, from days since 1970-01-01.
 fn civil(days: u64) -> (u64, u64, u64) {
     // Years begin in March, so that the leap day is the last one.

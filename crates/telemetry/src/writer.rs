@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::access::AccessRecord;
 use crate::limits::{LOG_FLUSH, LOG_GATHER, LOG_QUEUE};
 use crate::registry::Registry;
+use crate::request_log::RequestRecord;
 
 static SENDER: OnceLock<SyncSender<Line>> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -19,6 +20,8 @@ pub(crate) enum Line {
     Text(String),
     /// Formatted by the writer.
     Access(Box<AccessRecord>),
+    /// Formatted by the writer, in the record's own format.
+    Request(Box<RequestRecord>),
     /// Everything before this is written when the other end is dropped.
     Flush(SyncSender<()>),
 }
@@ -106,6 +109,7 @@ fn take(line: Line, json: bool, batch: &mut String, flushed: &mut Vec<SyncSender
         // Writing to a String cannot fail.
         Line::Access(record) if json => drop(record.write_json(batch)),
         Line::Access(record) => drop(record.write_text(batch)),
+        Line::Request(record) => drop(record.write_line(batch)),
         Line::Flush(done) => flushed.push(done),
     }
 }

@@ -86,7 +86,7 @@ impl Report {
         // The log takes the reporting workload's point of view.
         let (bytes_sent, bytes_received) = match self.record.reporter {
             Reporter::Source => (received, sent),
-            Reporter::Destination => (sent, received),
+            Reporter::Destination | Reporter::Waypoint => (sent, received),
         };
         AccessLog.write(AccessRecord {
             time: SystemTime::now(),

@@ -11,6 +11,8 @@ pub enum Reporter {
     Source,
     /// The server's node proxy.
     Destination,
+    /// A waypoint: one report covers both sides.
+    Waypoint,
 }
 
 impl Reporter {
@@ -19,6 +21,7 @@ impl Reporter {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
+            Self::Waypoint => "waypoint",
         }
     }
 
@@ -26,7 +29,7 @@ impl Reporter {
     pub fn direction(self) -> &'static str {
         match self {
             Self::Source => "outbound",
-            Self::Destination => "inbound",
+            Self::Destination | Self::Waypoint => "inbound",
         }
     }
 }

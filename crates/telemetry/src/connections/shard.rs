@@ -202,6 +202,7 @@ fn address<T>(object: Option<&Arc<T>>) -> usize {
 pub(super) struct Sockets {
     source: AtomicI64,
     destination: AtomicI64,
+    waypoint: AtomicI64,
 }
 
 impl Sockets {
@@ -209,6 +210,7 @@ impl Sockets {
         match reporter {
             Reporter::Source => &self.source,
             Reporter::Destination => &self.destination,
+            Reporter::Waypoint => &self.waypoint,
         }
     }
 }

@@ -186,11 +186,15 @@ impl ConnectionMetrics {
     fn encode_sockets(&self, out: &mut Encoder) {
         let name = "istio_tcp_sockets_open";
         out.describe(name, "gauge", "Open TCP sockets");
-        for reporter in [Reporter::Source, Reporter::Destination] {
+        for reporter in [Reporter::Source, Reporter::Destination, Reporter::Waypoint] {
             let open: i64 = lock(&self.inner.shards)
                 .iter()
                 .map(|s| s.sockets(reporter).load(Relaxed))
                 .sum();
+            if reporter == Reporter::Waypoint && open == 0 {
+                // Not a waypoint.
+                continue;
+            }
             out.sample(name, "", &[("reporter", reporter.as_str())], open as f64);
         }
     }
