@@ -12,13 +12,14 @@ pub const NOUNS: [&str; 5] = [
 ];
 
 /// Crates that each own an awkward dependency. One may import those before it in this list, none after.
-pub const MECHANISMS: [&str; 8] = [
+pub const MECHANISMS: [&str; 9] = [
     "tulle-proto",
     "tulle-linux",
     "tulle-telemetry",
     "tulle-daemon",
     "tulle-identity",
     "tulle-hbone",
+    "tulle-dns",
     "tulle-xds",
     "tulle-cluster",
 ];
@@ -57,6 +58,7 @@ pub const FAMILIES: &[(&[&str], &[&str])] = &[
     ),
     (&["rcgen"], &["tulle-identity", "tulle-playground"]),
     (&["tonic", "tonic-prost"], &["tulle-proto", "tulle-xds"]),
+    (&["hickory-proto"], &["tulle-dns"]),
     (&["prometheus-client"], &["tulle-telemetry"]),
     (
         &["hyper", "hyper-util", "http-body-util"],

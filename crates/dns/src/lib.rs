@@ -1,0 +1,1 @@
+//! In-mesh names, forwarding of all others, and resolving on demand.
