@@ -54,7 +54,7 @@ fn field<T>(wanted: &[T], unwanted: &[T], holds: impl Fn(&T) -> bool) -> bool {
     (wanted.is_empty() || wanted.iter().any(&holds)) && !unwanted.iter().any(&holds)
 }
 
-fn account_matches(account: &ServiceAccountMatch, source: Option<&Identity>) -> bool {
+pub(crate) fn account_matches(account: &ServiceAccountMatch, source: Option<&Identity>) -> bool {
     source.is_some_and(|identity| {
         identity.namespace == account.namespace
             && identity.service_account == account.service_account
@@ -70,7 +70,7 @@ fn text_matches(text: &StringMatch, value: &str) -> bool {
     }
 }
 
-fn principal_matches(text: &StringMatch, source: Option<&Identity>) -> bool {
+pub(crate) fn principal_matches(text: &StringMatch, source: Option<&Identity>) -> bool {
     let Some(identity) = source else { return false };
     let pieces = [
         &*identity.trust_domain,

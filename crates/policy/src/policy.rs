@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One authorization policy. Serializes in the shape of a node proxy's config dump.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -132,8 +132,8 @@ impl Match {
 }
 
 /// A service account of a namespace, in any trust domain.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceAccountMatch {
     /// Kubernetes namespace.
     pub namespace: Arc<str>,
