@@ -102,6 +102,39 @@ pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const LABEL_SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Name of the Gateway that made a pod.
 pub const LABEL_GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Class of the Gateway that made an object.
+pub const LABEL_GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
+/// Which controller made an object for a Gateway.
+pub const LABEL_GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
+/// Value of [`LABEL_GATEWAY_MANAGED`] for waypoints.
+pub const MANAGED_MESH_CONTROLLER: &str = "istio.io-mesh-controller";
+/// Value of [`LABEL_GATEWAY_MANAGED`] for gateways.
+pub const MANAGED_GATEWAY_CONTROLLER: &str = "istio.io-gateway-controller";
+/// Value of [`LABEL_GATEWAY_MANAGED`] for gateways between networks.
+pub const MANAGED_EAST_WEST: &str = "istio.io-eastwest-controller";
+/// Whether gateways send through a service's waypoint: on services and namespaces.
+pub const LABEL_INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
+/// A second waypoint that gets a share of connections.
+pub const LABEL_USE_WAYPOINT_CANARY: &str = "istio.io/use-waypoint-canary";
+/// Its namespace.
+pub const LABEL_USE_WAYPOINT_CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+/// On a waypoint's Gateway: what comes to its services around it is refused. Ours: Istio has no such switch.
+pub const LABEL_WAYPOINT_ENFORCED: &str = "tulle.mesh/waypoint-enforced";
+/// On ConfigMaps of the system namespace: settings for all Gateways of a class.
+pub const LABEL_GATEWAY_CLASS_DEFAULTS: &str = "gateway.istio.io/defaults-for-class";
+
+// --- Gateway API
+
+/// Class of gateways.
+pub const CLASS_ISTIO: &str = "istio";
+/// Class of waypoints.
+pub const CLASS_WAYPOINT: &str = "istio-waypoint";
+/// Controller of [`CLASS_ISTIO`].
+pub const CONTROLLER_GATEWAY: &str = "istio.io/gateway-controller";
+/// Controller of [`CLASS_WAYPOINT`].
+pub const CONTROLLER_MESH: &str = "istio.io/mesh-controller";
+/// Protocol of a waypoint's listener.
+pub const PROTOCOL_HBONE: &str = "HBONE";
 
 // --- annotations
 
@@ -125,6 +158,16 @@ pub const ANNOTATION_DRY_RUN: &str = "istio.io/dry-run";
 pub const ANNOTATION_TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// Older spelling of [`ANNOTATION_REDIRECTION`]'s cousin for service scope; on services: which namespaces see it.
 pub const ANNOTATION_EXPORT_TO: &str = "networking.istio.io/exportTo";
+/// On services and namespaces: the share of the canary waypoint, 0 to 100.
+pub const ANNOTATION_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+/// On Gateways: name of the Deployment and Service.
+pub const ANNOTATION_GATEWAY_NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
+/// On Gateways: service account of the pods.
+pub const ANNOTATION_GATEWAY_SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
+/// On Gateways: version of the controller that owns what was made.
+pub const ANNOTATION_GATEWAY_CONTROLLER_VERSION: &str = "gateway.istio.io/controller-version";
+/// On Gateways: type of the Service.
+pub const ANNOTATION_SERVICE_TYPE: &str = "networking.istio.io/service-type";
 
 // --- paths
 
@@ -188,6 +231,16 @@ pub const FIELD_MANAGER: &str = "tulle";
 pub const TYPE_ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of L4 policies.
 pub const TYPE_AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of gateways and waypoints: their listeners. This and those below are ours, for our own proxies.
+pub const TYPE_GATEWAY: &str = "type.googleapis.com/tulle.mesh.v1.Gateway";
+/// Type URL of certificates with keys.
+pub const TYPE_CERTIFICATE: &str = "type.googleapis.com/tulle.mesh.v1.Certificate";
+/// Type URL of routes of requests.
+pub const TYPE_HTTP_ROUTE: &str = "type.googleapis.com/tulle.mesh.v1.HttpRoute";
+/// Type URL of routes of connections.
+pub const TYPE_STREAM_ROUTE: &str = "type.googleapis.com/tulle.mesh.v1.StreamRoute";
+/// Type URL of how a service is used.
+pub const TYPE_DESTINATION: &str = "type.googleapis.com/tulle.mesh.v1.DestinationPolicy";
 /// Metadata key of a certificate request: for whom, when not for the caller.
 pub const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 

@@ -3,6 +3,7 @@
 pub mod contract;
 mod crds;
 pub mod extensions;
+pub mod gateway;
 pub mod mesh;
 pub mod networking;
 pub mod security;

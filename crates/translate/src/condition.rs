@@ -37,6 +37,21 @@ pub enum ObjectKind {
     Service,
     ServiceEntry,
     WorkloadEntry,
+    VirtualService,
+    DestinationRule,
+    RequestAuthentication,
+    Telemetry,
+    RateLimitPolicy,
+    IstioGateway,
+    /// The namespace is empty.
+    GatewayClass,
+    Gateway,
+    ListenerSet,
+    HttpRoute,
+    GrpcRoute,
+    TcpRoute,
+    TlsRoute,
+    BackendTlsPolicy,
 }
 
 /// Condition for kinds that this version accepts and does not act on (EnvoyFilter, WasmPlugin, VirtualService, ...).

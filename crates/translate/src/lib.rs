@@ -7,10 +7,13 @@
 mod authorization;
 mod cluster;
 mod condition;
+mod gateway;
 mod labels;
 mod limits;
+mod networking;
 mod peer;
 mod pod;
+mod resource;
 mod selectors;
 mod service;
 mod settings;
@@ -21,9 +24,15 @@ mod workload;
 pub use authorization::{AuthorizationFacts, authorization_policy};
 pub use cluster::{Changes, Cluster};
 pub use condition::{Condition, ObjectKind, ObjectRef, unsupported_kind};
+pub use gateway::{
+    AncestorStatus, Class, Deployable, DeployedPort, GatewayClassStatus, GatewayStatus,
+    ListenerSetStatus, ListenerStatus, ParentStatus, PolicyStatus, RouteStatus, Status,
+    StatusAddress,
+};
 pub use labels::Labels;
 pub use peer::{Level, PeerFacts, converted};
 pub use pod::{Rejected, pod_facts};
+pub use resource::{Audience, Resource, ResourceKey};
 pub use service::{
     Distribution, ServiceFacts, ServiceId, ServiceSource, entry_facts, service_facts,
 };

@@ -8,7 +8,7 @@ use tulle_model::{Locality, Port, ServiceKey, Tunnel, Workload, WorkloadKind};
 use tulle_policy::{Policy, Scope};
 
 use super::state::Namespace;
-use super::{Cluster, Key, Source, Value};
+use super::{Cluster, Key, Outputs, Source, Value};
 use crate::authorization::key as policy_key;
 use crate::condition::{ObjectKind, ObjectRef};
 use crate::labels::Labels;
@@ -16,8 +16,6 @@ use crate::peer::{self, Effect};
 use crate::service::{ServiceFacts, ServiceId, ServiceSource};
 use crate::waypoint;
 use crate::workload::{Surroundings, WorkloadFacts};
-
-type Outputs = Vec<(Key, Value)>;
 
 impl Cluster {
     /// What a source gives, from the facts as they are now.
@@ -32,12 +30,15 @@ impl Cluster {
             Source::Peer(namespace, name) => self.peer(namespace, name),
             Source::StaticStrict => self.static_strict(),
             Source::Waypoint(kind, namespace, name) => self.waypoint(*kind, namespace, name),
+            Source::Destination(service) => self.destination(service),
+            Source::Gateway(source) => Some(self.compute_gateway(source)),
+            Source::Networking(source) => Some(self.compute_networking(source)),
         };
         outputs.unwrap_or_default()
     }
 
     /// The namespace, if the mesh looks at it.
-    fn namespace(&self, name: &str) -> Option<&Namespace> {
+    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
         let state = self.namespaces.get(name)?;
         self.discovers(state).then_some(state)
     }
@@ -308,7 +309,7 @@ impl Cluster {
     }
 
     /// Whether a service is the one of its host name in its namespace: a Kubernetes Service, else the oldest entry.
-    fn wins(&self, namespace: &Arc<str>, id: &ServiceId) -> bool {
+    pub(crate) fn wins(&self, namespace: &Arc<str>, id: &ServiceId) -> bool {
         let Some(state) = self.namespace(namespace) else {
             return false;
         };
@@ -381,7 +382,7 @@ impl Cluster {
         Some(vec![(key, Value::Conditions(vec![condition]))])
     }
 
-    pub(super) fn hostname(&self, service: &str, namespace: &str) -> Arc<str> {
+    pub(crate) fn hostname(&self, service: &str, namespace: &str) -> Arc<str> {
         format!("{service}.{namespace}.svc.{}", self.settings.domain).into()
     }
 }

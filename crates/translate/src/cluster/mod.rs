@@ -4,10 +4,11 @@
 //! computes those again and returns what really changed. Of outputs only a fingerprint is kept.
 
 mod compute;
+mod destination;
 mod ingest;
 mod mark;
 mod services;
-mod state;
+pub(crate) mod state;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,6 +18,9 @@ use tulle_model::{Interner, Service, ServiceKey, Workload};
 use tulle_policy::Policy;
 
 use crate::condition::{Condition, ObjectKind, ObjectRef};
+use crate::gateway::{self, Deployable, Status};
+use crate::networking;
+use crate::resource::{Audience, Resource, ResourceKey};
 use crate::service::{ServiceId, ServiceSource};
 use crate::settings::Settings;
 use state::{Namespace, Node};
@@ -25,7 +29,7 @@ use state::{Namespace, Node};
 ///
 /// Publish in this order, so that no workload names a policy that a proxy has not seen: policies with `Some`, services,
 /// workloads, policies with `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// By uid; `None` is gone.
     pub workloads: Vec<(Arc<str>, Option<Workload>)>,
@@ -35,6 +39,12 @@ pub struct Changes {
     pub policies: Vec<(Arc<str>, Option<Policy>)>,
     /// All conditions of ours that an object should have; none means to take them off. Not for objects that are gone.
     pub conditions: Vec<(ObjectRef, Vec<Condition>)>,
+    /// For waypoints and gateways, with those that may have it; `None` is gone. Publish after the services.
+    pub resources: Vec<(ResourceKey, Option<(Audience, Resource)>)>,
+    /// What must be deployed, by namespace and name of the Gateway; `None`: nothing any more.
+    pub gateways: Vec<((Arc<str>, Arc<str>), Option<Deployable>)>,
+    /// Statuses of the Gateway API's form; `None`: take off what is ours. Not for objects that are gone.
+    pub statuses: Vec<(ObjectRef, Option<Status>)>,
 }
 
 impl Changes {
@@ -44,27 +54,34 @@ impl Changes {
             && self.services.is_empty()
             && self.policies.is_empty()
             && self.conditions.is_empty()
+            && self.resources.is_empty()
+            && self.gateways.is_empty()
+            && self.statuses.is_empty()
     }
 }
 
 /// The facts of a cluster, and what was told of them.
 #[derive(Debug)]
 pub struct Cluster {
-    settings: Settings,
-    texts: Interner,
+    pub(crate) settings: Settings,
+    pub(crate) texts: Interner,
     /// Network of the cluster, a label of the system namespace.
-    network: Arc<str>,
+    pub(crate) network: Arc<str>,
     nodes: HashMap<Arc<str>, Node>,
-    namespaces: BTreeMap<Arc<str>, Namespace>,
+    pub(crate) namespaces: BTreeMap<Arc<str>, Namespace>,
     /// Who claims a host name.
-    hostnames: HashMap<Arc<str>, BTreeSet<(Arc<str>, ServiceId)>>,
-    dirty: BTreeSet<Source>,
+    pub(crate) hostnames: HashMap<Arc<str>, BTreeSet<(Arc<str>, ServiceId)>>,
+    /// The Gateway API.
+    pub(crate) gateway: gateway::State,
+    /// Istio's own kinds.
+    pub(crate) networking: networking::State,
+    pub(crate) dirty: BTreeSet<Source>,
     published: HashMap<Source, Box<[(Key, u64)]>>,
 }
 
 /// Something that gives outputs. Every output comes from one source only.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Source {
+pub(crate) enum Source {
     /// Namespace and name; likewise below.
     Pod(Arc<str>, Arc<str>),
     WorkloadEntry(Arc<str>, Arc<str>),
@@ -78,24 +95,47 @@ enum Source {
     StaticStrict,
     /// The waypoint that an object asks for.
     Waypoint(ObjectKind, Arc<str>, Arc<str>),
+    /// How a service is used: DestinationRules and BackendTLSPolicies in one.
+    Destination(ServiceKey),
+    /// Of the Gateway API.
+    Gateway(gateway::Source),
+    /// Of Istio's own kinds.
+    Networking(networking::Source),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Key {
+pub(crate) enum Key {
     Workload(Arc<str>),
     Service(ServiceKey),
     Policy(Arc<str>),
     Conditions(ObjectRef),
+    Resource(ResourceKey),
+    Deployable(Arc<str>, Arc<str>),
+    Status(ObjectRef),
 }
 
-enum Value {
+/// What a source gives.
+pub(crate) type Outputs = Vec<(Key, Value)>;
+
+pub(crate) enum Value {
     Workload(Box<Workload>),
     Service(Box<Service>),
     Policy(Box<Policy>),
     Conditions(Vec<Condition>),
+    Resource(Audience, Resource),
+    Deployable(Box<Deployable>),
+    Status(Status),
 }
 
 impl Value {
+    /// A resource with its key.
+    pub(crate) fn resource(audience: Audience, resource: Resource) -> (Key, Self) {
+        (
+            Key::Resource(resource.key()),
+            Self::Resource(audience, resource),
+        )
+    }
+
     fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         match self {
@@ -103,6 +143,12 @@ impl Value {
             Self::Service(service) => service.hash(&mut hasher),
             Self::Policy(policy) => policy.hash(&mut hasher),
             Self::Conditions(conditions) => conditions.hash(&mut hasher),
+            Self::Resource(audience, resource) => {
+                audience.hash(&mut hasher);
+                resource.fingerprint(&mut hasher);
+            }
+            Self::Deployable(deployable) => deployable.hash(&mut hasher),
+            Self::Status(status) => status.hash(&mut hasher),
         }
         hasher.finish()
     }
@@ -118,6 +164,8 @@ impl Cluster {
             nodes: HashMap::new(),
             namespaces: BTreeMap::new(),
             hostnames: HashMap::new(),
+            gateway: gateway::State::default(),
+            networking: networking::State::default(),
             dirty: BTreeSet::new(),
             published: HashMap::new(),
         }
@@ -196,6 +244,8 @@ impl Cluster {
         self.nodes.is_empty()
             && self.namespaces.is_empty()
             && self.hostnames.is_empty()
+            && self.gateway.is_bare()
+            && self.networking.is_bare()
             && self.dirty.is_empty()
             && self.published.is_empty()
     }
@@ -235,17 +285,25 @@ impl Cluster {
             );
         }
         sources.extend(self.hostnames.keys().cloned().map(Source::Hostname));
+        sources.extend(self.destinations().into_iter().map(Source::Destination));
+        sources.extend(self.gateway.sources().into_iter().map(Source::Gateway));
+        sources.extend(
+            self.networking
+                .sources()
+                .into_iter()
+                .map(Source::Networking),
+        );
         sources
     }
 
     /// An object is gone, and its status with it. Should it come back, it is told everything again.
-    fn forget_conditions(&mut self, source: &Source) {
+    pub(crate) fn forget_conditions(&mut self, source: &Source) {
         let Some(old) = self.published.remove(source) else {
             return;
         };
         let rest = old
             .into_iter()
-            .filter(|(key, _)| !matches!(key, Key::Conditions(_)));
+            .filter(|(key, _)| !matches!(key, Key::Conditions(_) | Key::Status(_)));
         let rest: Box<[(Key, u64)]> = rest.collect();
         if !rest.is_empty() {
             self.published.insert(source.clone(), rest);
@@ -266,6 +324,15 @@ impl Changes {
             (Key::Conditions(object), Value::Conditions(conditions)) => {
                 self.conditions.push((object, conditions));
             }
+            (Key::Resource(key), Value::Resource(audience, resource)) => {
+                self.resources.push((key, Some((audience, resource))));
+            }
+            (Key::Deployable(namespace, name), Value::Deployable(deployable)) => {
+                self.gateways.push(((namespace, name), Some(*deployable)));
+            }
+            (Key::Status(object), Value::Status(status)) => {
+                self.statuses.push((object, Some(status)));
+            }
             // `compute` pairs them.
             _ => {}
         }
@@ -277,6 +344,9 @@ impl Changes {
             Key::Service(key) => self.services.push((key, None)),
             Key::Policy(key) => self.policies.push((key, None)),
             Key::Conditions(object) => self.conditions.push((object, Vec::new())),
+            Key::Resource(key) => self.resources.push((key, None)),
+            Key::Deployable(namespace, name) => self.gateways.push(((namespace, name), None)),
+            Key::Status(object) => self.statuses.push((object, None)),
         }
     }
 }

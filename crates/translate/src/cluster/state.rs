@@ -17,56 +17,56 @@ use crate::workload::WorkloadFacts;
 
 /// A node; it may be known only by its pods.
 #[derive(Debug, Default)]
-pub(super) struct Node {
-    pub(super) locality: Option<Locality>,
+pub(crate) struct Node {
+    pub(crate) locality: Option<Locality>,
     /// Namespace and name.
-    pub(super) pods: HashSet<(Arc<str>, Arc<str>)>,
+    pub(crate) pods: HashSet<(Arc<str>, Arc<str>)>,
 }
 
 /// A namespace; it may be known only by its objects.
 #[derive(Debug, Default)]
-pub(super) struct Namespace {
-    pub(super) facts: NamespaceFacts,
-    pub(super) pods: HashMap<Arc<str>, WorkloadFacts>,
-    pub(super) entries: BTreeMap<Arc<str>, WorkloadFacts>,
+pub(crate) struct Namespace {
+    pub(crate) facts: NamespaceFacts,
+    pub(crate) pods: HashMap<Arc<str>, WorkloadFacts>,
+    pub(crate) entries: BTreeMap<Arc<str>, WorkloadFacts>,
     /// Endpoints inside of ServiceEntries.
-    pub(super) endpoints: BTreeMap<Arc<str>, EntryEndpoints>,
-    pub(super) services: BTreeMap<ServiceId, ServiceFacts>,
-    pub(super) service_selectors: SelectorIndex<ServiceId>,
-    pub(super) slices: HashMap<Arc<str>, SliceFacts>,
-    pub(super) slices_by_service: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
-    pub(super) slices_by_pod: HashMap<Arc<str>, Vec<Arc<str>>>,
-    pub(super) policies: BTreeMap<Arc<str>, AuthorizationFacts>,
-    pub(super) policy_selectors: SelectorIndex<Arc<str>>,
-    pub(super) peers: BTreeMap<Arc<str>, PeerFacts>,
+    pub(crate) endpoints: BTreeMap<Arc<str>, EntryEndpoints>,
+    pub(crate) services: BTreeMap<ServiceId, ServiceFacts>,
+    pub(crate) service_selectors: SelectorIndex<ServiceId>,
+    pub(crate) slices: HashMap<Arc<str>, SliceFacts>,
+    pub(crate) slices_by_service: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pub(crate) slices_by_pod: HashMap<Arc<str>, Vec<Arc<str>>>,
+    pub(crate) policies: BTreeMap<Arc<str>, AuthorizationFacts>,
+    pub(crate) policy_selectors: SelectorIndex<Arc<str>>,
+    pub(crate) peers: BTreeMap<Arc<str>, PeerFacts>,
     /// Objects that may ask for a waypoint, with their generation.
-    pub(super) waypoint_users: BTreeMap<(ObjectKind, Arc<str>), (UseWaypoint, Option<i64>)>,
+    pub(crate) waypoint_users: BTreeMap<(ObjectKind, Arc<str>), (UseWaypoint, Option<i64>)>,
 }
 
 /// What matters of a namespace object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct NamespaceFacts {
+pub(crate) struct NamespaceFacts {
     /// There is such an object.
-    pub(super) exists: bool,
-    pub(super) labels: Labels,
-    pub(super) distribution: Option<Distribution>,
-    pub(super) waypoint: UseWaypoint,
+    pub(crate) exists: bool,
+    pub(crate) labels: Labels,
+    pub(crate) distribution: Option<Distribution>,
+    pub(crate) waypoint: UseWaypoint,
 }
 
 /// Endpoints inside of a ServiceEntry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct EntryEndpoints {
+pub(crate) struct EntryEndpoints {
     /// The text of the address, which is part of the uid.
-    pub(super) explicit: Vec<(Arc<str>, WorkloadFacts)>,
+    pub(crate) explicit: Vec<(Arc<str>, WorkloadFacts)>,
     /// Without any, a host resolved by DNS is its own endpoint.
-    pub(super) implicit: bool,
+    pub(crate) implicit: bool,
     /// Labels of the ServiceEntry, which policies see.
-    pub(super) labels: Labels,
-    pub(super) tunnel: bool,
+    pub(crate) labels: Labels,
+    pub(crate) tunnel: bool,
 }
 
 impl Namespace {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.facts.exists
             && self.pods.is_empty()
             && self.entries.is_empty()
@@ -79,7 +79,7 @@ impl Namespace {
     }
 
     /// The Kubernetes Service of this name.
-    pub(super) fn service(&self, name: &str, hostname: &Arc<str>) -> Option<&ServiceFacts> {
+    pub(crate) fn service(&self, name: &str, hostname: &Arc<str>) -> Option<&ServiceFacts> {
         let id = ServiceId {
             source: crate::service::ServiceSource::Kubernetes,
             name: name.into(),
