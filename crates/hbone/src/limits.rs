@@ -71,3 +71,10 @@ pub(crate) const APP_READS_PER_TURN: usize = 4;
 pub(crate) const SLICES_PER_WRITE: usize = 32;
 /// Goodbye to a peer that broke the protocol: how long its bytes are still read, so that our GOAWAY is not lost to a reset.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that the owner of a stream on another worker may have written and the tunnel's worker has not fetched yet. As much
+/// again may have been fetched and wait for the peer's window.
+pub(crate) const REMOTE_UNSENT: usize = 64 << 10;
+/// Larger buffers between two workers are not kept for the next burst.
+pub(crate) const LARGEST_HANDOVER: usize = 64 << 10;
+/// How long a peer has to end its half of a stream whose owner ended the other half and left.
+pub(crate) const HALF_CLOSED: Duration = Duration::from_secs(1);

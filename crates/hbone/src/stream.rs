@@ -3,16 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use crate::Error;
 use crate::flow::{ReceiveWindow, SendWindow};
 use crate::frame::code;
 use crate::relay::Counters;
+use crate::remote::{Handover, Outgoing};
 use crate::socket::would_block;
 use crate::tunnel::Core;
+use crate::{Error, Local, Remote};
 
 /// One open connection inside a tunnel. Dropped without being relayed to its end, it is reset.
 pub struct Stream {
@@ -22,7 +25,24 @@ pub struct Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.core.reset(&self.state, code::CANCEL);
+        // One that lives on elsewhere says itself how it ends.
+        if self.state.far.borrow().is_none() {
+            self.core.reset(&self.state, code::CANCEL);
+        }
+    }
+}
+
+impl Stream {
+    /// As a byte stream for this worker.
+    pub fn into_local(self) -> Local {
+        Local::new(self)
+    }
+
+    /// As a byte stream that may go to another worker. The tunnel's own worker goes on sealing, opening, reading and writing.
+    pub fn into_remote(self) -> Remote {
+        let remote = self.core.hand_over(&self.state);
+        drop(self);
+        remote
     }
 }
 
@@ -35,6 +55,21 @@ pub(crate) enum Fate {
     Tunnel(Error),
     /// The peer surely did nothing about it; another tunnel may be tried.
     Unprocessed(Error),
+}
+
+impl Fate {
+    /// As an owner that reads and writes gets to see it.
+    pub(crate) fn to_io(&self) -> io::Error {
+        match self {
+            Self::Reset(code) => io::Error::new(
+                io::ErrorKind::ConnectionReset,
+                format!("the peer reset the stream (HTTP/2 code {code})"),
+            ),
+            Self::Tunnel(error) | Self::Unprocessed(error) => {
+                io::Error::new(io::ErrorKind::ConnectionReset, error.clone())
+            }
+        }
+    }
 }
 
 /// The answer to CONNECT.
@@ -55,6 +90,12 @@ pub(crate) struct StreamState {
     pub(crate) id: u32,
     /// The task that owns the stream.
     owner: RefCell<Option<Waker>>,
+    /// The task that writes to it, when it is another one.
+    second: RefCell<Option<Waker>>,
+    /// The owner is on another worker.
+    pub(crate) far: RefCell<Option<Arc<Handover>>>,
+    /// What was fetched from there and waits for window or room: `outgoing[..]`, in order.
+    pub(crate) outgoing: RefCell<Outgoing>,
     app: RefCell<Option<Rc<App>>>,
     /// The application's socket failed when the driver wrote to it.
     app_failed: Cell<bool>,
@@ -80,6 +121,9 @@ impl StreamState {
         Self {
             id,
             owner: RefCell::new(None),
+            second: RefCell::new(None),
+            far: RefCell::new(None),
+            outgoing: RefCell::default(),
             app: RefCell::new(None),
             app_failed: Cell::new(false),
             queue: RefCell::new(Vec::new()),
@@ -106,10 +150,54 @@ impl StreamState {
         }
     }
 
+    /// The same for a task that writes.
+    pub(crate) fn register_second(&self, cx: &Context<'_>) {
+        let mut second = self.second.borrow_mut();
+        if !second
+            .as_ref()
+            .is_some_and(|second| second.will_wake(cx.waker()))
+        {
+            *second = Some(cx.waker().clone());
+        }
+    }
+
     pub(crate) fn wake(&self) {
+        if let Some(far) = &*self.far.borrow() {
+            far.learn(self);
+        }
         if let Some(owner) = &*self.owner.borrow() {
             owner.wake_by_ref();
         }
+        if let Some(second) = &*self.second.borrow() {
+            second.wake_by_ref();
+        }
+    }
+
+    /// From now on, what arrives goes to `far`, and so does what has arrived already.
+    pub(crate) fn move_to(&self, far: &Arc<Handover>) {
+        let mut queue = self.queue.borrow_mut();
+        far.arrive(&[IoSlice::new(&queue[self.taken.get()..])]);
+        *queue = Vec::new();
+        self.taken.set(0);
+        *self.owner.borrow_mut() = Some(Waker::from(Arc::clone(far)));
+        *self.far.borrow_mut() = Some(Arc::clone(far));
+        far.learn(self);
+    }
+
+    /// Copies out what arrived; how many bytes.
+    pub(crate) fn take(&self, buffer: &mut ReadBuf<'_>) -> usize {
+        let mut queue = self.queue.borrow_mut();
+        let from = self.taken.get();
+        let n = buffer.remaining().min(queue.len() - from);
+        buffer.put_slice(&queue[from..from + n]);
+        if from + n == queue.len() {
+            // An idle stream holds no buffer.
+            *queue = Vec::new();
+            self.taken.set(0);
+        } else {
+            self.taken.set(from + n);
+        }
+        n
     }
 
     /// From now on, what arrives goes to `app`.
@@ -190,6 +278,10 @@ impl StreamState {
 
     /// Hands arrived bytes to the application, or keeps what it does not take. Returns how many are out of our hands.
     pub(crate) fn deliver(&self, slices: &[IoSlice<'_>], total: usize) -> usize {
+        if let Some(far) = &*self.far.borrow() {
+            far.arrive(slices);
+            return 0;
+        }
         let mut queue = self.queue.borrow_mut();
         let app = self.app.borrow();
         let mut written = 0;

@@ -4,6 +4,7 @@
 //! into the writer at once and wakes the driver, which flushes everything that came together by one system call.
 
 mod driver;
+mod outgoing;
 mod receive;
 mod state;
 #[cfg(test)]

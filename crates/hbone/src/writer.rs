@@ -1,6 +1,6 @@
 //! What goes out: frames are sealed as they are made, into one buffer that is written by one system call per wake-up.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 
 use tokio::net::TcpStream;
 use tulle_identity::channel::{KEY_UPDATE_RECORD, OVERHEAD, RecordError};
@@ -127,6 +127,38 @@ impl Writer {
         self.seal_data(stream, n, before, after)
             .map_err(DataError::Record)?;
         Ok(n)
+    }
+
+    /// Copies bytes of an owner in memory into DATA frames: at most `limit`. Returns how many.
+    pub(crate) fn gather(
+        &mut self,
+        stream: u32,
+        slices: &[IoSlice<'_>],
+        limit: usize,
+    ) -> Result<usize, RecordError> {
+        let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        let total = total.min(limit).min(limits::BULK_RECORDS * MAX_PAYLOAD);
+        if total == 0 {
+            return Ok(0);
+        }
+        self.update_key()?;
+        let (before, after) = self.transport.margins();
+        let before = before + HEAD;
+        self.reserve(total + total.div_ceil(MAX_PAYLOAD) * (before + after));
+        let (mut at, mut room, mut left) = (self.end + before, MAX_PAYLOAD, total);
+        for slice in slices {
+            let mut rest: &[u8] = slice;
+            while left > 0 && !rest.is_empty() {
+                if room == 0 {
+                    (at, room) = (at + after + before, MAX_PAYLOAD);
+                }
+                let n = rest.len().min(room).min(left);
+                self.buffer[at..at + n].copy_from_slice(&rest[..n]);
+                (at, room, left, rest) = (at + n, room - n, left - n, &rest[n..]);
+            }
+        }
+        self.seal_data(stream, total, before, after)?;
+        Ok(total)
     }
 
     /// Seals `n` payload bytes that were read into their places.

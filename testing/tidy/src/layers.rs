@@ -12,13 +12,14 @@ pub const NOUNS: [&str; 5] = [
 ];
 
 /// Crates that each own an awkward dependency. One may import those before it in this list, none after.
-pub const MECHANISMS: [&str; 9] = [
+pub const MECHANISMS: [&str; 10] = [
     "tulle-proto",
     "tulle-linux",
     "tulle-telemetry",
     "tulle-daemon",
     "tulle-identity",
     "tulle-hbone",
+    "tulle-http",
     "tulle-dns",
     "tulle-xds",
     "tulle-cluster",
@@ -62,7 +63,7 @@ pub const FAMILIES: &[(&[&str], &[&str])] = &[
     (&["prometheus-client"], &["tulle-telemetry"]),
     (
         &["hyper", "hyper-util", "http-body-util"],
-        &["tulle-daemon", "tulle-xds", "tulle-samples"],
+        &["tulle-daemon", "tulle-http", "tulle-xds", "tulle-samples"],
     ),
     (&["kube"], &["tulle-api", "tulle-cluster"]),
     (

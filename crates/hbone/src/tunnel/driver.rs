@@ -23,6 +23,7 @@ const LIFE_PING: [u8; 8] = *b"alive?\0\0";
 
 /// Runs a tunnel to its end.
 pub(super) async fn drive(core: Rc<Core>, mut tcp: TcpStream, early: Vec<u8>) {
+    let _last = Last(Rc::clone(&core));
     let error = {
         let mut driver = Driver::new(&core, &tcp);
         let begun = driver.begin(early);
@@ -34,8 +35,19 @@ pub(super) async fn drive(core: Rc<Core>, mut tcp: TcpStream, early: Vec<u8>) {
     say_goodbye(&core, &mut tcp, error).await;
 }
 
+/// A worker that ends takes its tunnels along; owners of streams on other workers must learn of it.
+struct Last(Rc<Core>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Ok(mut inner) = self.0.inner.try_borrow_mut() {
+            inner.end(Error::Aborted);
+        }
+    }
+}
+
 struct Driver<'a> {
-    core: &'a Core,
+    core: &'a Rc<Core>,
     tcp: &'a TcpStream,
     clock: Clock,
 }
@@ -60,7 +72,7 @@ enum Watch {
 }
 
 impl<'a> Driver<'a> {
-    fn new(core: &'a Core, tcp: &'a TcpStream) -> Self {
+    fn new(core: &'a Rc<Core>, tcp: &'a TcpStream) -> Self {
         let clock = Clock {
             sleep: Box::pin(tokio::time::sleep(core.settings.preface_deadline)),
             watch: Watch::Preface,
@@ -93,6 +105,7 @@ impl<'a> Driver<'a> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         for _ in 0..limits::READS_PER_TURN {
+            self.core.collect(cx);
             self.flush(cx)?;
             self.watch_clock(cx)?;
             if self.tcp.poll_read_ready(cx)?.is_pending() {
@@ -100,6 +113,7 @@ impl<'a> Driver<'a> {
             }
             self.receive()?;
         }
+        self.core.collect(cx);
         self.flush(cx)?;
         cx.waker().wake_by_ref();
         Ok(())

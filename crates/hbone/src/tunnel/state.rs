@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use tulle_identity::channel::RecordError;
@@ -10,6 +11,7 @@ use super::{Phase, Role};
 use crate::flood::Budget;
 use crate::flow::{ReceiveWindow, SendWindow};
 use crate::frame::{Head, PREFACE, Parser, kind, setting};
+use crate::remote::Mailbox;
 use crate::server::Incoming;
 use crate::stream::{Fate, StreamState};
 use crate::transport::Transport;
@@ -27,6 +29,8 @@ pub(super) struct Inner {
     pub(super) streams: Vec<Rc<StreamState>>,
     /// Those whose owners wait for room in the writer or for connection window.
     pub(super) waiting: Vec<Rc<StreamState>>,
+    /// For those whose owners are on other workers; there is none as long as nobody is.
+    pub(super) mailbox: Option<Arc<Mailbox>>,
     pub(super) next_stream: u32,
     pub(super) last_peer_stream: u32,
     pub(super) send: SendWindow,
@@ -71,6 +75,7 @@ impl Inner {
             watchers: Vec::new(),
             streams: Vec::new(),
             waiting: Vec::new(),
+            mailbox: None,
             next_stream: 1,
             last_peer_stream: 0,
             send: SendWindow::new(limits::DEFAULT_WINDOW),
@@ -230,6 +235,9 @@ impl Inner {
             stream.decide(fate);
         }
         self.requests.clear();
+        if let Some(mailbox) = &self.mailbox {
+            mailbox.close();
+        }
         self.wake_waiting();
         for watcher in self.watchers.drain(..).chain(self.acceptor.take()) {
             watcher.wake();
