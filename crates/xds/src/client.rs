@@ -25,16 +25,29 @@ pub struct Config {
     /// Who we are.
     pub node: NodeInfo,
     /// Type URLs, in the order in which they are asked for. Policies come before the workloads that name them:
-    /// [`default_types`].
+    /// [`default_types`], [`gateway_types`].
     pub types: Vec<String>,
 }
 
-/// Authorization, then addresses.
+/// What a node proxy needs: authorization, then addresses.
 pub fn default_types() -> Vec<String> {
     vec![
         tulle_proto::AUTHORIZATION_TYPE.to_owned(),
         tulle_proto::ADDRESS_TYPE.to_owned(),
     ]
+}
+
+/// What a waypoint or gateway needs: addresses, and everything that is for its Gateway, what is named before what names it.
+/// Policies of connections are the node proxy's business.
+pub fn gateway_types() -> Vec<String> {
+    let (before, after): (Vec<&str>, Vec<&str>) = tulle_proto::L7_TYPES
+        .iter()
+        .partition(|url| crate::server::comes_before_addresses(url));
+    let all = before
+        .into_iter()
+        .chain([tulle_proto::ADDRESS_TYPE])
+        .chain(after);
+    all.map(str::to_owned).collect()
 }
 
 /// One resource that is new or has changed.

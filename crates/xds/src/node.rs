@@ -8,9 +8,34 @@ use tulle_proto::discovery::Node;
 
 use crate::wire::SPLIT;
 
-/// What a node proxy tells about itself. Unverified: the server compares the namespace with the token's.
+/// What kind of proxy it is: the first word of its id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// A node proxy.
+    #[default]
+    Ztunnel,
+    /// A waypoint.
+    Waypoint,
+    /// An ingress or egress gateway.
+    Router,
+}
+
+impl ProxyKind {
+    /// As Istio's node ids begin.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ztunnel => "ztunnel",
+            Self::Waypoint => "waypoint",
+            Self::Router => "router",
+        }
+    }
+}
+
+/// What a proxy tells about itself. Unverified: the server compares the namespace with the token's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeInfo {
+    /// What it is.
+    pub kind: ProxyKind,
     /// `INSTANCE_IP`: the pod's own address, or several, comma-separated.
     pub ip: String,
     /// `POD_NAME`.
@@ -76,8 +101,9 @@ impl NodeInfo {
             fields.insert("CLUSTER_ID".to_owned(), text(&self.cluster_id));
         }
         let (ip, pod, namespace) = (&self.ip, &self.pod, &self.namespace);
+        let kind = self.kind.as_str();
         Node {
-            id: format!("ztunnel~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+            id: format!("{kind}~{ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
             cluster: String::new(),
             metadata: Some(Struct { fields }),
         }

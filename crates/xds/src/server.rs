@@ -22,6 +22,7 @@ use crate::limits::{
 };
 
 mod accept;
+mod audience;
 mod auth;
 mod certificates;
 mod codec;
@@ -30,9 +31,11 @@ mod discovery;
 mod publisher;
 mod session;
 
+pub use audience::Audience;
 pub use auth::{AuthError, Authenticator, Caller, Presented};
 pub use certificates::{SignError, Signer, SigningRequest};
 pub use counters::{Connected, Counters, TypeCounts};
+pub(crate) use publisher::comes_before_addresses;
 pub use publisher::{Change, PublishedType, Publisher};
 
 /// Everything that the ports share. Clones serve the same.

@@ -61,3 +61,15 @@ fn a_complaint_is_short() {
     assert!(text.starts_with("0: why; 1: why; "));
     assert!(text.ends_with("and 84 more"));
 }
+
+#[test]
+fn a_gateway_asks_for_everything_once_and_in_order() {
+    let types = gateway_types();
+    let place = |url: &str| types.iter().position(|of| of == url).unwrap();
+    assert_eq!(types.len(), tulle_proto::L7_TYPES.len() + 1);
+    let addresses = place(tulle_proto::ADDRESS_TYPE);
+    assert!(place(tulle_proto::HTTP_POLICY_TYPE) < addresses);
+    assert!(place(tulle_proto::CERTIFICATE_TYPE) < place(tulle_proto::GATEWAY_TYPE));
+    assert!(addresses < place(tulle_proto::HTTP_ROUTE_TYPE));
+    assert_eq!(place(tulle_proto::GATEWAY_TYPE), types.len() - 1);
+}

@@ -1,6 +1,7 @@
 //! Who calls.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::time::timeout;
 use tonic::Status;
@@ -38,6 +39,8 @@ pub struct Caller {
     pub pod_uid: Option<String>,
     /// Its node, when the token says so.
     pub node: Option<String>,
+    /// The Gateway (`namespace/name`) whose proxy it is: what is published for that one it may see.
+    pub gateway: Option<Arc<str>>,
 }
 
 /// Why a caller is not let in.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 /// Counters since the start, and who is connected.
@@ -42,6 +42,8 @@ pub struct Connected {
     pub node: String,
     /// Where it comes from.
     pub address: Option<SocketAddr>,
+    /// The Gateway (`namespace/name`) whose proxy it is.
+    pub gateway: Option<Arc<str>>,
     /// Since when.
     pub since: SystemTime,
     /// By type: the sequence number of the newest change that was acknowledged, and the last complaint if it stands.
@@ -104,13 +106,14 @@ impl Counters {
         }
     }
 
-    pub(super) fn opened(&self, address: Option<SocketAddr>) -> u64 {
+    pub(super) fn opened(&self, address: Option<SocketAddr>, gateway: Option<Arc<str>>) -> u64 {
         let id = self.next_stream.fetch_add(1, Relaxed);
         locked(&self.streams).insert(
             id,
             Connected {
                 node: String::new(),
                 address,
+                gateway,
                 since: SystemTime::now(),
                 acknowledged: BTreeMap::new(),
             },

@@ -79,11 +79,12 @@ impl StreamingService<DeltaDiscoveryRequest> for Service {
             let registered = Registered::new(
                 service.server.counters.clone(),
                 peer.and_then(|peer| peer.address),
+                caller.gateway.clone(),
             );
             let age = STREAM_AGE.mul_f64(rand::random_range(0.9..=1.0));
             let stream = DiscoveryStream {
                 publications: service.server.publisher.watch(),
-                session: Session::new(rand::random()),
+                session: Session::new(rand::random()).of_gateway(caller.gateway.clone()),
                 requests: request.into_inner(),
                 until: Instant::now() + age,
                 stopped: service.stopped,
@@ -127,7 +128,7 @@ impl DiscoveryStream {
             self.publications.mark_unchanged();
             match self.session.next(&self.server.publisher) {
                 Ok(Some(answer)) => return Ok(Some(self.count(answer))),
-                Ok(None) => {}
+                Ok(None) => self.settle(),
                 Err(error) => return Err(self.fail(&error)),
             }
             tokio::select! {
@@ -208,6 +209,18 @@ impl DiscoveryStream {
         Ok(())
     }
 
+    /// What is not for this client is as good as acknowledged.
+    fn settle(&self) {
+        let counters = &self.server.counters;
+        counters.update(self.registered.id, |stream| {
+            for (type_url, sequence) in self.session.settled() {
+                if let Some((acknowledged, _)) = stream.acknowledged.get_mut(type_url) {
+                    *acknowledged = sequence.max(*acknowledged);
+                }
+            }
+        });
+    }
+
     fn count(&self, answer: Answer) -> Answer {
         self.server.counters.count(&answer.type_url, |counts| {
             counts.answers += 1;
@@ -243,9 +256,13 @@ struct Registered {
 }
 
 impl Registered {
-    fn new(counters: Arc<Counters>, address: Option<std::net::SocketAddr>) -> Self {
+    fn new(
+        counters: Arc<Counters>,
+        address: Option<std::net::SocketAddr>,
+        gateway: Option<Arc<str>>,
+    ) -> Self {
         Self {
-            id: counters.opened(address),
+            id: counters.opened(address, gateway),
             node: String::new(),
             counters,
         }

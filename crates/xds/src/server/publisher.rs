@@ -11,12 +11,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::audience::Audience;
 use super::codec;
 use crate::limits::MAX_REMOVALS;
 
 /// Make before break: a type earlier in this list is sent before those after it, and its removals after theirs. So a policy is
-/// known before the first workload that names it, until after the last one.
-const ORDER: [&str; 2] = [tulle_proto::AUTHORIZATION_TYPE, tulle_proto::ADDRESS_TYPE];
+/// known before the first workload that names it, until after the last one; a listener is told when everything that it
+/// needs is known.
+const ORDER: [&str; 12] = [
+    tulle_proto::AUTHORIZATION_TYPE,
+    tulle_proto::PROXY_SETTINGS_TYPE,
+    tulle_proto::HTTP_POLICY_TYPE,
+    tulle_proto::AUTHENTICATION_TYPE,
+    tulle_proto::RATE_LIMIT_TYPE,
+    tulle_proto::TELEMETRY_TYPE,
+    tulle_proto::CERTIFICATE_TYPE,
+    tulle_proto::ADDRESS_TYPE,
+    tulle_proto::DESTINATION_TYPE,
+    tulle_proto::HTTP_ROUTE_TYPE,
+    tulle_proto::STREAM_ROUTE_TYPE,
+    tulle_proto::GATEWAY_TYPE,
+];
 
 /// One resource that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +45,8 @@ pub struct Change {
     /// What on-demand clients may ask for to get it, besides name and aliases: addresses (`network/ip`), and for a workload its
     /// services (`namespace/hostname`, `network/vip`). Not sent.
     pub keys: Vec<String>,
+    /// Who may have it. Of a type for L7 proxies, nobody has what names no Gateway.
+    pub audience: Audience,
 }
 
 impl Change {
@@ -40,6 +57,7 @@ impl Change {
             body: Some(body.into()),
             aliases: Vec::new(),
             keys: Vec::new(),
+            audience: Audience::Everyone,
         }
     }
 
@@ -50,6 +68,7 @@ impl Change {
             body: None,
             aliases: Vec::new(),
             keys: Vec::new(),
+            audience: Audience::Everyone,
         }
     }
 
@@ -57,6 +76,13 @@ impl Change {
     #[must_use]
     pub fn with_keys(mut self, keys: Vec<String>) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// For these callers only. Who had it and is not among them any more is told that it is gone.
+    #[must_use]
+    pub fn for_audience(mut self, audience: Audience) -> Self {
+        self.audience = audience;
         self
     }
 }
@@ -96,6 +122,7 @@ pub(super) struct State {
 pub(super) struct Table {
     entries: HashMap<Arc<str>, Entry>,
     live: BTreeMap<u64, Arc<str>>,
+    /// Under the number of its removal: a name that is gone, or that some callers may not see any more. One per name.
     gone: BTreeMap<u64, Gone>,
     gone_at: HashMap<Arc<str>, u64>,
     /// Alias or key to names.
@@ -111,11 +138,22 @@ pub(super) struct Entry {
     /// As the field of an answer.
     pub(super) bytes: Bytes,
     keys: Box<[Arc<str>]>,
+    audience: Audience,
 }
 
 struct Gone {
     name: Arc<str>,
     keys: Box<[Arc<str>]>,
+    /// Who may have had it.
+    audience: Audience,
+}
+
+/// A removal, as a stream sees it.
+pub(super) struct Removal<'a> {
+    pub(super) at: u64,
+    pub(super) name: &'a Arc<str>,
+    /// The look-up keys that it had.
+    pub(super) keys: &'a [Arc<str>],
 }
 
 impl Default for Publisher {
@@ -231,6 +269,11 @@ pub(super) fn rank(type_url: &str) -> usize {
         .unwrap_or(ORDER.len())
 }
 
+/// Whether a type is sent before workloads and services.
+pub(crate) fn comes_before_addresses(type_url: &str) -> bool {
+    rank(type_url) < rank(tulle_proto::ADDRESS_TYPE)
+}
+
 impl State {
     pub(super) fn table(&self, type_url: &str) -> Option<&Table> {
         self.tables.get(type_url)
@@ -244,58 +287,62 @@ impl Table {
             body,
             aliases,
             keys,
+            audience,
         } = change;
         match body {
             Some(body) => {
                 let version = hash(&body, &aliases);
                 let bytes = codec::resource(type_url, &name, &text(version), &aliases, &body);
                 let keys = aliases.iter().chain(&keys);
-                let keys: Box<[Arc<str>]> = keys.map(|key| Arc::from(key.as_str())).collect();
-                self.put(&name, version, bytes, keys, sequence);
+                let entry = Entry {
+                    sequence: *sequence + 1,
+                    version,
+                    bytes,
+                    keys: keys.map(|key| Arc::from(key.as_str())).collect(),
+                    audience: named(type_url, &name, audience),
+                };
+                self.put(&name, entry, sequence);
             }
             None => self.remove(&name, sequence),
         }
     }
 
-    fn put(
-        &mut self,
-        name: &str,
-        version: u64,
-        bytes: Bytes,
-        keys: Box<[Arc<str>]>,
-        sequence: &mut u64,
-    ) {
+    fn put(&mut self, name: &str, entry: Entry, sequence: &mut u64) {
         // The bytes decide, not the hash: a collision must not hide a change.
-        let same = |old: &Entry| old.bytes == bytes && old.keys == keys;
+        let same = |old: &Entry| {
+            old.bytes == entry.bytes && old.keys == entry.keys && old.audience == entry.audience
+        };
         if self.entries.get(name).is_some_and(same) {
             return;
         }
-        *sequence += 1;
+        *sequence = entry.sequence;
         let name = match self.entries.remove_entry(name) {
             Some((name, old)) => {
                 self.live.remove(&old.sequence);
                 self.unindex(&name, &old.keys);
+                if !old.audience.within(&entry.audience) {
+                    self.note_gone(&name, old, *sequence);
+                }
                 name
             }
-            None => match self.gone_at.remove_entry(name) {
-                Some((name, at)) => {
-                    self.gone.remove(&at);
-                    name
-                }
+            None => match self.gone_at.get_key_value(name) {
+                Some((name, _)) => name.clone(),
                 None => Arc::from(name),
             },
         };
-        for key in &keys {
+        // Whoever still has to hear of the removal, and may see it again, hears of the new one.
+        if let Some(at) = self.gone_at.get(&name).copied() {
+            let all = |gone: &Gone| gone.audience.within(&entry.audience);
+            if self.gone.get(&at).is_none_or(all) {
+                self.gone.remove(&at);
+                self.gone_at.remove(&name);
+            }
+        }
+        for key in &entry.keys {
             let names = self.index.entry(key.clone()).or_default();
             names.insert(name.clone());
         }
-        self.live.insert(*sequence, name.clone());
-        let entry = Entry {
-            sequence: *sequence,
-            version,
-            bytes,
-            keys,
-        };
+        self.live.insert(entry.sequence, name.clone());
         self.entries.insert(name, entry);
     }
 
@@ -306,9 +353,23 @@ impl Table {
         *sequence += 1;
         self.live.remove(&old.sequence);
         self.unindex(&name, &old.keys);
-        self.gone_at.insert(name.clone(), *sequence);
-        let keys = old.keys;
-        self.gone.insert(*sequence, Gone { name, keys });
+        self.note_gone(&name, old, *sequence);
+    }
+
+    /// Everybody who could see `old`, or is still to be told of an earlier removal, is to be told of this one.
+    fn note_gone(&mut self, name: &Arc<str>, old: Entry, sequence: u64) {
+        let mut audience = old.audience;
+        if let Some(before) = self.gone_at.insert(name.clone(), sequence)
+            && let Some(before) = self.gone.remove(&before)
+        {
+            audience = audience.union(&before.audience);
+        }
+        let gone = Gone {
+            name: name.clone(),
+            keys: old.keys,
+            audience,
+        };
+        self.gone.insert(sequence, gone);
         while self.gone.len() > MAX_REMOVALS {
             if let Some((at, oldest)) = self.gone.pop_first() {
                 self.gone_at.remove(&oldest.name);
@@ -332,8 +393,10 @@ impl Table {
         self.entries.keys()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Entry> {
-        self.entries.get(name)
+    /// The resource, if the proxy of `gateway` may see it: what it may not see does not exist.
+    pub(super) fn get(&self, name: &str, gateway: Option<&str>) -> Option<&Entry> {
+        let visible = |entry: &&Entry| entry.audience.includes(gateway);
+        self.entries.get(name).filter(visible)
     }
 
     /// The resources that a name or key stands for.
@@ -343,19 +406,31 @@ impl Table {
             .chain(self.index.get(name).into_iter().flatten())
     }
 
-    /// Live resources that changed after `cursor`, oldest change first.
-    pub(super) fn news(&self, cursor: u64) -> impl Iterator<Item = (u64, &Arc<str>, &Entry)> {
+    /// Live resources that the proxy of `gateway` may see and that changed after `cursor`, oldest change first.
+    pub(super) fn news<'a>(
+        &'a self,
+        cursor: u64,
+        gateway: Option<&'a str>,
+    ) -> impl Iterator<Item = (u64, &'a Arc<str>, &'a Entry)> {
         let range = self.live.range(cursor + 1..);
-        range.filter_map(|(at, name)| Some((*at, name, self.entries.get(name)?)))
+        range.filter_map(move |(at, name)| Some((*at, name, self.get(name, gateway)?)))
     }
 
-    /// Resources that were removed after `cursor`: when, which, and the keys they had.
-    pub(super) fn removals(
-        &self,
+    /// Resources that were taken away from the proxy of `gateway` after `cursor`.
+    pub(super) fn removals<'a>(
+        &'a self,
         cursor: u64,
-    ) -> impl Iterator<Item = (u64, &Arc<str>, &[Arc<str>])> {
+        gateway: Option<&'a str>,
+    ) -> impl Iterator<Item = Removal<'a>> {
         let range = self.gone.range(cursor + 1..);
-        range.map(|(at, gone)| (*at, &gone.name, &*gone.keys))
+        let told = range.filter(move |(_, gone)| {
+            gone.audience.includes(gateway) && self.get(&gone.name, gateway).is_none()
+        });
+        told.map(|(at, gone)| Removal {
+            at: *at,
+            name: &gone.name,
+            keys: &gone.keys,
+        })
     }
 }
 
@@ -364,6 +439,19 @@ impl Entry {
     pub(super) fn keys(&self) -> &[Arc<str>] {
         &self.keys
     }
+}
+
+/// Resources for L7 proxies may hold secrets: one that names no audience is for nobody.
+fn named(type_url: &str, name: &str, audience: Audience) -> Audience {
+    if audience == Audience::Everyone && tulle_proto::L7_TYPES.contains(&type_url) {
+        tracing::error!(
+            type_url,
+            name,
+            "published without an audience: nobody gets it"
+        );
+        return Audience::nobody();
+    }
+    audience
 }
 
 /// Content hash, the same in every process of this program: SipHash with fixed keys.

@@ -28,10 +28,13 @@ pub(super) struct Session {
     answers: u64,
     /// Bytes of resources in one answer.
     most: usize,
+    /// Whose proxy the client is: what is not for it does not exist.
+    gateway: Option<Arc<str>>,
 }
 
 struct Subscription {
     type_url: Arc<str>,
+    gateway: Option<Arc<str>>,
     /// All resources; otherwise those in `names`.
     wildcard: bool,
     names: HashSet<Arc<str>>,
@@ -84,7 +87,14 @@ impl Session {
             salt,
             answers: 0,
             most: WHOLE_ANSWER_BYTES,
+            gateway: None,
         }
+    }
+
+    /// The client is the proxy of this Gateway.
+    pub(super) fn of_gateway(mut self, gateway: Option<Arc<str>>) -> Self {
+        self.gateway = gateway;
+        self
     }
 
     /// The client understands split answers.
@@ -109,7 +119,8 @@ impl Session {
             if self.subscriptions.len() >= MAX_TYPES {
                 return Err(SessionError::TooManyTypes);
             }
-            let subscription = Subscription::first(request, &publisher.lock())?;
+            let gateway = self.gateway.clone();
+            let subscription = Subscription::first(request, &publisher.lock(), gateway)?;
             self.subscriptions.push(subscription);
             self.subscriptions
                 .sort_by_key(|subscription| rank(&subscription.type_url));
@@ -149,24 +160,40 @@ impl Session {
         }
         Ok(None)
     }
+
+    /// By type, up to which change the client has everything that is for it: all that was sent is acknowledged, and the rest
+    /// was not its business.
+    pub(super) fn settled(&self) -> impl Iterator<Item = (&str, u64)> {
+        let quiet = self
+            .subscriptions
+            .iter()
+            .filter(|subscription| subscription.unacknowledged.is_empty());
+        quiet.map(|subscription| (&*subscription.type_url, subscription.sent))
+    }
 }
 
 impl Subscription {
     /// The first request for a type: nothing named or `*` means everything; `*` taken back at once means nothing yet.
-    fn first(request: DeltaDiscoveryRequest, state: &State) -> Result<Self, SessionError> {
+    fn first(
+        request: DeltaDiscoveryRequest,
+        state: &State,
+        gateway: Option<Arc<str>>,
+    ) -> Result<Self, SessionError> {
         let wild = |names: &[String]| names.iter().any(|name| name == WILDCARD);
         let subscribed = &request.resource_names_subscribe;
         let wildcard = (subscribed.is_empty() || wild(subscribed))
             && !wild(&request.resource_names_unsubscribe);
         let known = request.initial_resource_versions;
         let table = state.table(&request.type_url);
+        let absent = |name: &str| table.is_none_or(|t| t.get(name, gateway.as_deref()).is_none());
         let obsolete = known
             .keys()
-            .filter(|name| table.is_none_or(|table| table.get(name).is_none()))
+            .filter(|name| absent(name))
             .map(|name| Arc::from(name.as_str()))
             .collect();
         let mut subscription = Self {
             type_url: Arc::from(request.type_url),
+            gateway,
             wildcard,
             names: HashSet::new(),
             asked: Vec::new(),
@@ -246,13 +273,13 @@ impl Subscription {
             return Err(SessionError::Behind);
         }
         let next = table
-            .news(self.sent)
+            .news(self.sent, self.gateway.as_deref())
             .find(|(_, name, entry)| self.wants(name, entry.keys()) && !self.has(name, entry));
         self.sent = next.map_or(state.sequence.max(self.sent), |(at, ..)| at - 1);
         let next = table
-            .removals(self.removed)
-            .find(|(_, name, keys)| self.wants(name, keys));
-        self.removed = next.map_or(state.sequence.max(self.removed), |(at, ..)| at - 1);
+            .removals(self.removed, self.gateway.as_deref())
+            .find(|removal| self.wants(removal.name, removal.keys));
+        self.removed = next.map_or(state.sequence.max(self.removed), |removal| removal.at - 1);
         if self.sent >= self.compared && self.asked.is_empty() {
             self.known = HashMap::new();
         }
@@ -275,12 +302,18 @@ impl Subscription {
     }
 
     fn has_news(&self, state: &State) -> bool {
-        let newer = |table: &Table| table.news(self.sent).next().is_some();
+        let newer = |table: &Table| {
+            table
+                .news(self.sent, self.gateway.as_deref())
+                .next()
+                .is_some()
+        };
         self.must_answer || state.table(&self.type_url).is_some_and(newer)
     }
 
     fn has_removals(&self, state: &State) -> bool {
-        let newer = |table: &Table| table.removals(self.removed).next().is_some();
+        let gateway = self.gateway.as_deref();
+        let newer = |table: &Table| table.removals(self.removed, gateway).next().is_some();
         !self.obsolete.is_empty() || state.table(&self.type_url).is_some_and(newer)
     }
 
@@ -320,10 +353,10 @@ impl Subscription {
             };
             let mut found = false;
             for resource in table.resolve(&name) {
-                found = true;
-                let Some(entry) = table.get(resource) else {
+                let Some(entry) = table.get(resource, self.gateway.as_deref()) else {
                     continue;
                 };
+                found = true;
                 if !self.has(resource, entry) && included.insert(resource) {
                     self.known.remove(&**resource);
                     bytes += entry.bytes.len();
@@ -338,7 +371,8 @@ impl Subscription {
 
     fn news(&mut self, table: &Table, newest: u64, most: usize, answer: &mut Answer) {
         let mut bytes: usize = answer.resources.iter().map(bytes::Bytes::len).sum();
-        for (at, name, entry) in table.news(self.sent) {
+        let gateway = self.gateway.clone();
+        for (at, name, entry) in table.news(self.sent, gateway.as_deref()) {
             if bytes >= most {
                 return;
             }
@@ -355,7 +389,7 @@ impl Subscription {
     fn removals(&mut self, table: &Table, newest: u64, answer: &mut Answer) {
         while let Some(name) = self.obsolete.pop() {
             // It may have come back since the client connected; then it was sent as news.
-            if table.get(&name).is_none() {
+            if table.get(&name, self.gateway.as_deref()).is_none() {
                 self.known.remove(&*name);
                 answer.removed.push(name);
             }
@@ -363,15 +397,16 @@ impl Subscription {
                 return;
             }
         }
-        for (at, name, keys) in table.removals(self.removed) {
+        let gateway = self.gateway.clone();
+        for removal in table.removals(self.removed, gateway.as_deref()) {
             if answer.removed.len() >= ANSWER_REMOVALS {
                 return;
             }
-            if self.wants(name, keys) {
-                self.known.remove(&**name);
-                answer.removed.push(name.clone());
+            if self.wants(removal.name, removal.keys) {
+                self.known.remove(&**removal.name);
+                answer.removed.push(removal.name.clone());
             }
-            self.removed = at;
+            self.removed = removal.at;
         }
         self.removed = newest;
     }

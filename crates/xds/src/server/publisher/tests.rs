@@ -10,7 +10,7 @@ fn names(publisher: &Publisher, since: u64) -> Vec<String> {
     let state = publisher.lock();
     let table = state.table(TYPE).unwrap();
     table
-        .news(since)
+        .news(since, None)
         .map(|(_, name, _)| name.to_string())
         .collect()
 }
@@ -19,8 +19,8 @@ fn removals(publisher: &Publisher, since: u64) -> Vec<String> {
     let state = publisher.lock();
     let table = state.table(TYPE).unwrap();
     table
-        .removals(since)
-        .map(|(_, name, _)| name.to_string())
+        .removals(since, None)
+        .map(|removal| removal.name.to_string())
         .collect()
 }
 
@@ -73,7 +73,7 @@ fn versions_are_content_hashes_that_another_replica_computes_too() {
             publisher.publish(TYPE, vec![put(name, &format!("body of {name}"))]);
         }
         let state = publisher.lock();
-        state.table(TYPE).unwrap().get("a").unwrap().version
+        state.table(TYPE).unwrap().get("a", None).unwrap().version
     };
     assert_eq!(version(["a", "b"]), version(["b", "a"]));
 }

@@ -10,6 +10,7 @@ use super::super::publisher::Change;
 use super::*;
 use crate::wire;
 
+mod audiences;
 mod history;
 
 fn put(name: &str, body: &str) -> Change {
