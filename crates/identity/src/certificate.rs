@@ -43,6 +43,47 @@ pub(crate) fn spiffe(der: &CertificateDer<'_>) -> Result<Identity, PeerError> {
     }
 }
 
+/// The names in a leaf of a user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    pub(crate) uris: Vec<String>,
+    /// In lower case.
+    pub(crate) dns: Vec<String>,
+    pub(crate) subject: String,
+}
+
+impl Names {
+    /// Whether a DNS name fits; `*.a` stands for one label (RFC 6125 §6.4.3).
+    pub(crate) fn fits_dns(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        self.dns.iter().any(|known| match known.strip_prefix("*.") {
+            Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
+            None => *known == name,
+        })
+    }
+}
+
+/// All names in a leaf.
+pub(crate) fn names(der: &CertificateDer<'_>) -> Result<Names, String> {
+    let certificate = parse(der)?;
+    let mut names = Names {
+        subject: certificate.subject().to_string(),
+        ..Names::default()
+    };
+    for extension in certificate.extensions() {
+        if let ParsedExtension::SubjectAlternativeName(found) = extension.parsed_extension() {
+            for name in &found.general_names {
+                match name {
+                    GeneralName::URI(text) => names.uris.push((*text).to_owned()),
+                    GeneralName::DNSName(text) => names.dns.push(text.to_ascii_lowercase()),
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// When a certificate is valid, and its number.
 pub(crate) fn life(der: &CertificateDer<'_>) -> Result<Life, String> {
     let certificate = parse(der)?;

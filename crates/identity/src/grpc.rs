@@ -41,7 +41,7 @@ pub enum HandshakeError {
     Name(String),
 }
 
-fn broken(error: io::Error) -> HandshakeError {
+pub(crate) fn broken(error: io::Error) -> HandshakeError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
         Some(tls) => HandshakeError::Tls(verify::explain(tls)),

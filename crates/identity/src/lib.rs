@@ -5,14 +5,17 @@
 //! rustls, its crypto provider and the X.509 crates are imported here and nowhere else.
 
 mod authority;
+pub mod backend;
 mod certificate;
 pub mod channel;
 mod credentials;
 mod epoch;
 #[cfg(test)]
 mod fixture;
+pub mod gateway;
 pub mod grpc;
 mod issue;
+pub mod jwt;
 pub mod limits;
 mod request;
 mod store;

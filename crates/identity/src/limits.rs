@@ -45,3 +45,14 @@ pub const MIN_RENEWAL: Duration = Duration::from_millis(500);
 
 /// How long a TLS handshake of a gRPC connection may take.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Certificates of one gateway listener.
+pub const MAX_LISTENER_CERTIFICATES: usize = 256;
+/// Roots in the system's own bundle.
+pub const MAX_SYSTEM_ROOTS: usize = 1000;
+/// Keys in one JSON Web Key Set.
+pub const MAX_JWKS_KEYS: usize = 100;
+/// A JSON Web Key Set, in bytes.
+pub const MAX_JWKS: usize = 256 * 1024;
+/// A token, in bytes: header limits are not larger.
+pub const MAX_TOKEN: usize = 64 * 1024;
