@@ -5,7 +5,23 @@
 //! [`Request`] that kept the rules; the handler answers, mostly with what [`upstream::Pool::send`] brought. Nothing here is
 //! `Send`: a connection lives and dies on one worker, without locks.
 
+pub mod body;
 mod flag;
-mod limits;
+pub mod forward;
+mod gate;
+pub mod grpc;
+mod io;
+pub mod limits;
+pub mod rules;
+pub mod server;
+pub mod upgrade;
+pub mod upstream;
 
+pub use body::Body;
 pub use flag::Flag;
+pub use io::{BoxIo, Io};
+pub use server::Request;
+pub use upgrade::{Upgrade, Upgraded};
+
+/// What a handler answers.
+pub type Response = ::http::Response<Body>;

@@ -141,10 +141,7 @@ impl Drop for Sender {
 pub(super) struct Receiver(Rc<RefCell<Shared>>);
 
 impl Receiver {
-    pub(super) fn poll_frame(
-        &self,
-        cx: &Context<'_>,
-    ) -> Poll<Option<Result<Frame, BodyError>>> {
+    pub(super) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         let mut shared = self.0.borrow_mut();
         if let Some(frame) = shared.queue.pop_front() {
             shared.bytes -= frame.data_ref().map_or(0, Bytes::len);

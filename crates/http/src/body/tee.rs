@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body as _, SizeHint};
+use hyper::body::SizeHint;
 
 use super::{Body, BodyError, Frame, Sender, channel, replay};
 
@@ -37,7 +37,7 @@ impl hyper::body::Body for Tee {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
-        let polled = Pin::new(&mut self.source).poll_frame(cx);
+        let polled = hyper::body::Body::poll_frame(Pin::new(&mut self.source), cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(copy) = &self.copy
@@ -72,6 +72,6 @@ impl hyper::body::Body for Tee {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.size_hint()
+        hyper::body::Body::size_hint(&self.source)
     }
 }

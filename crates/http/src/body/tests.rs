@@ -110,10 +110,7 @@ fn an_attempt_is_repeated_until_too_much_was_read() {
         assert!(!replay.can_repeat());
         sender.finish_with(trailers());
         assert_eq!(second.collect(10).await.unwrap().1, Some(trailers()));
-        assert_eq!(
-            replay.body().data().await,
-            Some(Err(BodyError::Superseded))
-        );
+        assert_eq!(replay.body().data().await, Some(Err(BodyError::Superseded)));
         let replay = Replay::new(Body::full("abc"), 10);
         assert_eq!(replay.body().length(), Some(3));
         assert_eq!(replay.body().collect(3).await.unwrap().0, "abc");

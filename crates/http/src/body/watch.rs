@@ -48,6 +48,11 @@ impl Counter {
         self.end.get()
     }
 
+    pub(crate) fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+        self.frames.set(self.frames.get() + 1);
+    }
+
     /// The first end counts.
     pub(super) fn end(&self, end: End) {
         if self.end.get() == End::Not {
@@ -93,8 +98,7 @@ impl Watch {
                 self.waiting = None;
                 if let Some(data) = frame.data_ref() {
                     for counter in &self.counters {
-                        counter.bytes.set(counter.bytes.get() + data.len() as u64);
-                        counter.frames.set(counter.frames.get() + 1);
+                        counter.add(data.len() as u64);
                     }
                 }
             }

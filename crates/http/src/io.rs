@@ -1,0 +1,25 @@
+//! Byte streams and tasks of one worker, as the HTTP library wants them.
+
+use std::future::Future;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Any byte stream of this worker.
+pub trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+/// A byte stream whose kind does not matter.
+pub type BoxIo = Box<dyn Io>;
+
+/// Runs the HTTP library's tasks on this worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Worker;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Worker {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(async move {
+            task.await;
+        });
+    }
+}
