@@ -122,8 +122,10 @@ enum Phase {
     Raw,
     /// HTTP/2.
     Frames,
-    /// Nothing more passes.
+    /// Nothing more passes; the answers under way are finished first.
     Refused,
+    /// The client ended what it sends, or never began.
+    Ended,
 }
 
 impl<I: Io> Gate<I> {
@@ -267,6 +269,7 @@ impl<I: Io> Gate<I> {
                 }
                 Poll::Ready(Ok(Step::Done))
             }
+            Phase::Ended => Poll::Ready(Ok(Step::Done)),
             Phase::Refused => {
                 if self.control.in_flight() > 0 {
                     self.control.register(cx);
@@ -297,7 +300,7 @@ impl<I: Io> Gate<I> {
         match self.read_more(cx)? {
             Poll::Ready(0) => {
                 // What is held is no request.
-                self.phase = Phase::Refused;
+                self.phase = Phase::Ended;
                 Poll::Ready(Ok(Step::Again))
             }
             Poll::Ready(_) => {
@@ -328,7 +331,7 @@ impl<I: Io> Gate<I> {
                 why: "the request's head took too long",
             })));
         }
-        self.phase = Phase::Refused;
+        self.phase = Phase::Ended;
         Poll::Ready(Ok(Step::Again))
     }
 

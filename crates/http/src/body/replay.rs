@@ -50,7 +50,8 @@ impl Replay {
         let (attempt, empty) = {
             let mut shared = self.0.borrow_mut();
             shared.attempt += 1;
-            (shared.attempt, shared.ended && shared.kept.is_empty())
+            let empty = shared.ended && shared.kept.is_empty() && !shared.lost;
+            (shared.attempt, empty)
         };
         if empty {
             return Body::empty();

@@ -127,8 +127,10 @@ fn path(head: &Parts) -> Result<PathAndQuery, Refusal> {
         Some(path) if path.as_str().starts_with('/') => Ok(path.clone()),
         Some(path) if path.as_str() == "*" && head.method == Method::OPTIONS => Ok(path.clone()),
         // Absolute form with a query and no path.
-        Some(path) if path.as_str().starts_with('?') => PathAndQuery::try_from(format!("/{path}"))
-            .map_err(|_| Refusal::bad("a malformed target")),
+        Some(path) if path.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", path.as_str()))
+                .map_err(|_| Refusal::bad("a malformed target"))
+        }
         _ => Err(Refusal::bad("a target that is no path")),
     }
 }
