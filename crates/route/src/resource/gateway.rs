@@ -18,6 +18,9 @@ pub struct Gateway {
     pub role: Role,
     /// Its listeners, those of ListenerSets included.
     pub listeners: Vec<Listener>,
+    /// Name of the [`Certificate`] that is presented to TLS backends (`spec.tls.backend`).
+    #[serde(default)]
+    pub backend_certificate: Option<Arc<str>>,
 }
 
 /// Which of the two.

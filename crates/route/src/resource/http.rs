@@ -177,6 +177,8 @@ pub enum Filter {
     Cors(Cors),
     /// Trouble on purpose.
     Fault(Fault),
+    /// Instead of being forwarded; only ever in [`Backend::filters`].
+    Redirect(Redirect),
     /// The filter cannot be used: every request of the rule is answered with 500.
     Invalid(Arc<str>),
 }
@@ -324,6 +326,9 @@ pub struct Redirect {
     /// `None`: the well-known port of a changed scheme, else the listener's.
     #[serde(default)]
     pub port: Option<u16>,
+    /// Without [`Redirect::port`], never the listener's: a changed host has the port of its scheme (VirtualService).
+    #[serde(default)]
+    pub port_of_scheme: bool,
     /// `None` keeps it.
     #[serde(default)]
     pub path: Option<PathRewrite>,

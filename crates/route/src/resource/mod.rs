@@ -4,6 +4,7 @@
 mod destination;
 mod gateway;
 mod http;
+mod rate;
 mod stream;
 mod text;
 
@@ -20,6 +21,7 @@ pub use http::{
     HeaderEdits, HttpRoute, Match, Mirror, PathMatch, PathRewrite, Precedence, Redirect, Retry,
     RetryOn, Rewrite, Rule, RuleAction, Timeouts, Unroutable,
 };
+pub use rate::{KeyPart, Limit, LimitScope, Rate, RateLimit};
 pub use stream::{StreamMatch, StreamRoute, StreamRule};
 pub use text::{HostPattern, NamedMatch, TextMatch};
 
