@@ -10,6 +10,7 @@ mod stage;
 mod steady;
 mod uninstall;
 mod walk;
+mod waypoint;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         refusals::CASES,
         steady::CASES,
         proof::CASES,
+        waypoint::CASES,
         uninstall::CASES,
     ];
     let cases: Vec<_> = groups
