@@ -86,7 +86,8 @@ fn holds(m: &Match, request: &Request) -> bool {
         Some(PathMatch::Prefix(p)) => {
             let p = lower(p);
             let p = p.trim_end_matches('/');
-            path == p || path.starts_with(&format!("{p}/"))
+            // `OPTIONS *` is below `/`, too.
+            p.is_empty() || path == p || path.starts_with(&format!("{p}/"))
         }
         Some(PathMatch::Text(p)) => path.starts_with(&lower(p)),
         Some(PathMatch::Regex(p)) => regex::bytes::Regex::new(&format!("^(?-u:{p})$"))
