@@ -89,6 +89,13 @@ impl ClientTls {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same, with other protocols on offer.
+    pub fn offering(&self, alpn: &[&[u8]]) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Self(Arc::new(config))
+    }
+
     /// Shakes hands with the server that is called `name`: a DNS name, sent as SNI, or an address. Returns the protocol that
     /// was agreed on, if any.
     ///

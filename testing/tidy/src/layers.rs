@@ -26,8 +26,9 @@ pub const MECHANISMS: [&str; 10] = [
 ];
 
 /// Crates that assemble. They never import each other.
-pub const COMPONENTS: [&str; 5] = [
+pub const COMPONENTS: [&str; 6] = [
     "tulle-ztunnel",
+    "tulle-waypoint",
     "tulle-control-plane",
     "tulle-node-agent",
     "tulle-cni-plugin",

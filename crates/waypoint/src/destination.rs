@@ -1,0 +1,478 @@
+//! Destinations: the endpoints of a port of a service (or of a subset), how one is chosen, and how it is spoken to.
+//!
+//! Prepared once for all workers and kept until what it was made of has changed; what is known of endpoints (requests under
+//! way, ejections) outlives that.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tulle_api::contract::PORT_HBONE;
+use tulle_identity::backend::{self, ClientTls};
+use tulle_model::{
+    AppProtocol, Health, HealthPolicy, Identity, Service, ServiceKey, Tunnel, Workload,
+};
+use tulle_route::balance::{Balancer, Breaker, Member, Place, State};
+use tulle_route::resource::{BackendProtocol, DestinationPolicy, TrafficPolicy, VerifyNames};
+
+use crate::limits::DESTINATIONS;
+use crate::state::Snapshot;
+
+/// Which destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DestinationKey {
+    pub(crate) service: ServiceKey,
+    pub(crate) port: u16,
+    pub(crate) subset: Option<Arc<str>>,
+}
+
+impl DestinationKey {
+    /// As logs call it: `outbound|80|v1|reviews.default.svc.cluster.local`.
+    pub(crate) fn cluster(&self) -> Arc<str> {
+        let subset = self.subset.as_deref().unwrap_or_default();
+        let host = self.service.hostname();
+        format!("outbound|{}|{subset}|{host}", self.port).into()
+    }
+}
+
+/// Why there is no such destination.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoDestination {
+    #[error("the service {0} does not exist")]
+    Service(ServiceKey),
+    #[error("the service {0} has no port {1}")]
+    Port(ServiceKey, u16),
+    #[error("the service {0} has no subset {1}; is there a DestinationRule that defines it?")]
+    Subset(ServiceKey, Arc<str>),
+}
+
+/// A destination, ready to be used.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) key: DestinationKey,
+    pub(crate) cluster: Arc<str>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) policy: TrafficPolicy,
+    pub(crate) balancer: Balancer,
+    /// As the balancer counts them.
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) breaker: Arc<Breaker>,
+    /// TLS of ours, if there is to be any.
+    pub(crate) tls: Option<Result<Tls, Arc<str>>>,
+    /// Distinguishes one preparation from the next: connections of the one are not used by the other.
+    pub(crate) serial: u64,
+    made_of: MadeOf,
+    /// The snapshot that it was last found to be good for.
+    checked: AtomicU64,
+}
+
+/// TLS to endpoints.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// By what is offered.
+    pub(crate) http1: ClientTls,
+    pub(crate) http2: ClientTls,
+    pub(crate) bytes: ClientTls,
+    /// Sent as SNI; `None`: the request's host.
+    pub(crate) name: Option<Arc<str>>,
+}
+
+/// One place where connections may go.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Endpoint {
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) port: u16,
+    pub(crate) hop: Hop,
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Hop {
+    /// Plain TCP.
+    Plain(SocketAddr),
+    /// A name is resolved first.
+    Name(Arc<str>, u16),
+    /// HBONE.
+    Tunnel {
+        to: SocketAddr,
+        authority: SocketAddr,
+        expected: Arc<[Identity]>,
+    },
+}
+
+impl Hop {
+    /// The endpoint's own address, when it is known.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(address)
+            | Self::Tunnel {
+                authority: address, ..
+            } => Some(*address),
+            Self::Name(..) => None,
+        }
+    }
+}
+
+/// What a destination was made of, by address: as long as it is held, nothing else comes to its addresses.
+#[derive(Debug, PartialEq)]
+struct MadeOf {
+    service: Arc<Service>,
+    policy: Option<Arc<DestinationPolicy>>,
+    workloads: Vec<Arc<Workload>>,
+    certificate: Option<Arc<tulle_route::resource::Certificate>>,
+}
+
+impl MadeOf {
+    fn is(&self, other: &Self) -> bool {
+        let same =
+            |a: &Option<Arc<DestinationPolicy>>, b: &Option<Arc<DestinationPolicy>>| match (a, b) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            };
+        let certificate = match (&self.certificate, &other.certificate) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        let pairs = || self.workloads.iter().zip(&other.workloads);
+        Arc::ptr_eq(&self.service, &other.service)
+            && same(&self.policy, &other.policy)
+            && certificate
+            && self.workloads.len() == other.workloads.len()
+            && pairs().all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+/// All destinations of the process.
+#[derive(Debug)]
+pub(crate) struct Destinations {
+    began: Instant,
+    network: Arc<str>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    ready: HashMap<DestinationKey, Arc<Destination>>,
+    /// What is remembered of endpoints, and since when they are known.
+    states: HashMap<(DestinationKey, Arc<str>), (Arc<State>, Duration)>,
+    serial: u64,
+}
+
+impl Destinations {
+    pub(crate) fn new(network: Arc<str>) -> Self {
+        Self {
+            began: Instant::now(),
+            network,
+            table: Mutex::default(),
+        }
+    }
+
+    /// The clock of balancers.
+    pub(crate) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The destination as `snapshot` has it.
+    pub(crate) fn get(
+        &self,
+        snapshot: &Snapshot,
+        key: &DestinationKey,
+    ) -> Result<Arc<Destination>, NoDestination> {
+        let made_of = made_of(snapshot, key)?;
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = table.ready.get(key) {
+            if ready.checked.load(Relaxed) >= snapshot.generation || ready.made_of.is(&made_of) {
+                ready.checked.fetch_max(snapshot.generation, Relaxed);
+                return Ok(ready.clone());
+            }
+        } else if table.ready.len() >= DESTINATIONS {
+            table.sweep(snapshot);
+        }
+        let made = Arc::new(self.prepare(&mut table, snapshot, key, made_of)?);
+        table.ready.insert(key.clone(), made.clone());
+        Ok(made)
+    }
+
+    fn prepare(
+        &self,
+        table: &mut Table,
+        snapshot: &Snapshot,
+        key: &DestinationKey,
+        made_of: MadeOf,
+    ) -> Result<Destination, NoDestination> {
+        let (policy, only) = policy(&made_of, key)?;
+        let service = made_of.service.clone();
+        let endpoints: Vec<Endpoint> = made_of
+            .workloads
+            .iter()
+            .filter(|w| only.as_ref().is_none_or(|uids| uids.contains(&w.uid)))
+            .filter_map(|w| endpoint(w, &service, key.port, &self.network))
+            .collect();
+        let now = self.began.elapsed();
+        let members = endpoints.iter().map(|endpoint| {
+            let id = endpoint.workload.uid.clone();
+            let (state, since) = table
+                .states
+                .entry((key.clone(), id.clone()))
+                .or_insert_with(|| (Arc::default(), now))
+                .clone();
+            Member {
+                id,
+                weight: endpoint.workload.capacity,
+                place: Place::of(&endpoint.workload),
+                since,
+                state,
+            }
+        });
+        let members: Vec<Member> = members.collect();
+        let known: BTreeSet<&Arc<str>> = members.iter().map(|m| &m.id).collect();
+        table
+            .states
+            .retain(|(of, id), _| of != key || known.contains(id));
+        drop(known);
+        let own = snapshot.own.workload.as_deref();
+        let place = own.map(Place::of).unwrap_or_default();
+        let old = table.ready.get(key);
+        // Whoever is under way holds permits of the old one.
+        let breaker = match old.filter(|old| old.policy.breaker == policy.breaker) {
+            Some(old) => old.breaker.clone(),
+            None => Breaker::new(policy.breaker.unwrap_or_default()),
+        };
+        table.serial += 1;
+        Ok(Destination {
+            balancer: Balancer::new(&policy, &service.load_balancing, &place, members),
+            tls: policy.tls.as_ref().map(|_| tls(&policy, &made_of)),
+            cluster: key.cluster(),
+            key: key.clone(),
+            serial: table.serial,
+            checked: AtomicU64::new(snapshot.generation),
+            service,
+            policy,
+            endpoints,
+            breaker,
+            made_of,
+        })
+    }
+}
+
+impl Table {
+    /// Lets go of what the mesh no longer has.
+    fn sweep(&mut self, snapshot: &Snapshot) {
+        self.ready
+            .retain(|key, _| snapshot.mesh.service(&key.service).is_some());
+        let ready = &self.ready;
+        self.states.retain(|(key, _), _| ready.contains_key(key));
+        if self.ready.len() >= DESTINATIONS {
+            self.ready.clear();
+        }
+    }
+}
+
+impl Destination {
+    /// What its endpoints speak: by DestinationRule, else as the port says.
+    pub(crate) fn protocol(&self) -> Option<BackendProtocol> {
+        let declared = self.service.ports.iter();
+        let mut declared = declared.filter(|p| p.service_port == self.key.port);
+        let by_port = || BackendProtocol::of(declared.next()?.protocol);
+        self.policy.protocol.or_else(by_port)
+    }
+}
+
+fn made_of(snapshot: &Snapshot, key: &DestinationKey) -> Result<MadeOf, NoDestination> {
+    let service = snapshot.mesh.service(&key.service);
+    let service = service.ok_or_else(|| NoDestination::Service(key.service.clone()))?;
+    if !service.ports.iter().any(|p| p.service_port == key.port) {
+        return Err(NoDestination::Port(key.service.clone(), key.port));
+    }
+    let all = service.load_balancing.health == HealthPolicy::AllowAll;
+    let workloads = snapshot.mesh.endpoints(&key.service);
+    let policy = snapshot.destinations.get(&key.service).cloned();
+    let named = policy.as_ref().and_then(|policy| {
+        let merged = merged(policy, key.port, key.subset.as_deref())?;
+        snapshot
+            .certificates
+            .get(&merged.tls?.certificate?)
+            .cloned()
+    });
+    Ok(MadeOf {
+        service: service.clone(),
+        workloads: workloads
+            .filter(|w| all || w.health == Health::Healthy)
+            .cloned()
+            .collect(),
+        certificate: named,
+        policy,
+    })
+}
+
+type Uids = BTreeSet<Arc<str>>;
+
+/// The policy that counts, and the only endpoints that do.
+fn policy(
+    made_of: &MadeOf,
+    key: &DestinationKey,
+) -> Result<(TrafficPolicy, Option<Uids>), NoDestination> {
+    let missing = |subset: &Arc<str>| NoDestination::Subset(key.service.clone(), subset.clone());
+    let Some(policy) = &made_of.policy else {
+        return match &key.subset {
+            Some(subset) => Err(missing(subset)),
+            None => Ok((TrafficPolicy::default(), None)),
+        };
+    };
+    let only = match &key.subset {
+        None => None,
+        Some(subset) => {
+            let found = policy.subsets.iter().find(|s| s.name == *subset);
+            let found = found.ok_or_else(|| missing(subset))?;
+            Some(found.workloads.iter().cloned().collect())
+        }
+    };
+    let merged = merged(policy, key.port, key.subset.as_deref()).unwrap_or_default();
+    Ok((merged, only))
+}
+
+/// Subset's port, subset, service's port, service: the first that sets a field counts.
+fn merged(policy: &DestinationPolicy, port: u16, subset: Option<&str>) -> Option<TrafficPolicy> {
+    let of_port = |ports: &[tulle_route::resource::PortPolicy]| {
+        let found = ports.iter().find(|p| p.port == port);
+        found.map(|p| p.policy.clone())
+    };
+    let subset = match subset {
+        None => None,
+        Some(name) => Some(policy.subsets.iter().find(|s| *s.name == *name)?),
+    };
+    let mut layers = Vec::new();
+    layers.extend(subset.and_then(|s| of_port(&s.ports)));
+    layers.extend(subset.map(|s| s.policy.clone()));
+    layers.extend(of_port(&policy.ports));
+    layers.push(policy.policy.clone());
+    layers.into_iter().reduce(or)
+}
+
+fn or(first: TrafficPolicy, then: TrafficPolicy) -> TrafficPolicy {
+    TrafficPolicy {
+        balancing: first.balancing.or(then.balancing),
+        locality: first.locality.or(then.locality),
+        warm_up: first.warm_up.or(then.warm_up),
+        breaker: first.breaker.or(then.breaker),
+        tcp: first.tcp.or(then.tcp),
+        http: first.http.or(then.http),
+        outliers: first.outliers.or(then.outliers),
+        tls: first.tls.or(then.tls),
+        proxy_protocol: first.proxy_protocol.or(then.proxy_protocol),
+        protocol: first.protocol.or(then.protocol),
+    }
+}
+
+fn tls(policy: &TrafficPolicy, made_of: &MadeOf) -> Result<Tls, Arc<str>> {
+    let Some(wanted) = &policy.tls else {
+        return Err("no TLS is asked for".into());
+    };
+    let certificate = match (&wanted.certificate, &made_of.certificate) {
+        (Some(name), None) => {
+            return Err(format!("the certificate {name} has not come").into());
+        }
+        (_, found) => found.as_ref().map(|c| (&*c.chain, &*c.key)),
+    };
+    let expected = match &wanted.verify {
+        VerifyNames::Sni => backend::Expected::ServerName,
+        VerifyNames::AnyOf(names) => backend::Expected::AnyOf(names.clone()),
+        VerifyNames::Insecure => backend::Expected::Anything,
+    };
+    let config = ClientTls::new(&backend::Settings {
+        roots: wanted.roots.as_deref(),
+        certificate,
+        expected,
+        alpn: &[],
+    });
+    let bytes = config.map_err(|error| Arc::<str>::from(error.to_string()))?;
+    Ok(Tls {
+        http1: bytes.offering(&[b"http/1.1"]),
+        http2: bytes.offering(&[b"h2"]),
+        bytes,
+        name: wanted.sni.clone(),
+    })
+}
+
+/// Any endpoint of a service, for calls of our own.
+pub(crate) fn endpoint_of(
+    workload: &Arc<Workload>,
+    service: &Service,
+    port: u16,
+) -> Option<Endpoint> {
+    let network = workload.network.clone();
+    let fits = workload.health == Health::Healthy;
+    endpoint(workload, service, port, &network).filter(|_| fits)
+}
+
+fn endpoint(
+    workload: &Arc<Workload>,
+    service: &Service,
+    port: u16,
+    network: &Arc<str>,
+) -> Option<Endpoint> {
+    if workload.network != *network {
+        return None;
+    }
+    let key = service.key();
+    let (_, ports) = workload.services.iter().find(|(k, _)| *k == key)?;
+    let found = ports.iter().find(|p| p.service_port == port)?;
+    let port = found.target_port;
+    if port == 0 {
+        return None;
+    }
+    let hop = hop(
+        workload,
+        Some(service),
+        workload.addresses.first().copied(),
+        port,
+    )?;
+    Some(Endpoint {
+        workload: workload.clone(),
+        port,
+        hop,
+    })
+}
+
+/// The way to a port of a workload.
+pub(crate) fn hop(
+    workload: &Workload,
+    service: Option<&Service>,
+    ip: Option<IpAddr>,
+    port: u16,
+) -> Option<Hop> {
+    let Some(ip) = ip else {
+        let name = workload.hostname.clone();
+        return (!name.is_empty()).then_some(Hop::Name(name, port));
+    };
+    let target = SocketAddr::new(ip, port);
+    Some(match workload.tunnel {
+        Tunnel::None => Hop::Plain(target),
+        Tunnel::Hbone => {
+            let further = service.map_or(&[][..], |s| &s.subject_alt_names);
+            Hop::Tunnel {
+                to: SocketAddr::new(ip, PORT_HBONE),
+                authority: target,
+                expected: std::iter::once(workload.identity())
+                    .chain(further.iter().filter_map(|name| name.parse().ok()))
+                    .collect(),
+            }
+        }
+    })
+}
+
+/// Whether requests are spoken on a port.
+pub(crate) fn is_http(protocol: AppProtocol) -> Option<bool> {
+    match protocol {
+        AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc => Some(true),
+        AppProtocol::Tcp | AppProtocol::Tls => Some(false),
+        AppProtocol::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! The bounds of this crate.
+
+use std::time::Duration;
+
+/// Inner connections of one worker; beyond that new ones are refused.
+pub const CONNECTIONS_PER_WORKER: usize = 20_000;
+/// Inbound tunnels of one worker; beyond that the newest are refused.
+pub const TUNNELS_PER_WORKER: usize = 10_000;
+/// Inner connections that wait for a worker to take them.
+pub const HANDOVERS: usize = 1024;
+/// Another worker is chosen when it has at least this many connections less.
+pub const HANDOVER_ADVANTAGE: usize = 2;
+/// Pause after accept failed for want of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Connections that wait to be accepted.
+pub const BACKLOG: u32 = 4096;
+/// How long a TCP connection may take to come about, when no policy says so (Envoy's value in Istio).
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client may be silent before a connection of unknown protocol is taken for one where the server speaks first.
+pub const SNIFF_DEADLINE: Duration = Duration::from_millis(300);
+/// Bytes that tell the protocol apart; a TLS ClientHello may take them all.
+pub const SNIFF_BYTES: usize = 16 * 1024;
+/// How long a client's TLS handshake may take.
+pub const TLS_DEADLINE: Duration = Duration::from_secs(15);
+/// How often the bytes of live TCP connections are added to the metrics.
+pub const BYTES_INTERVAL: Duration = Duration::from_secs(5);
+/// What is left for connections to close after the drain's deadline.
+pub const LAST_TURN: Duration = Duration::from_millis(500);
+/// Endpoints of a TCP connection that are tried before it fails.
+pub const ENDPOINT_ATTEMPTS: usize = 3;
+/// Text of an authority that a peer sent and that is logged.
+pub const PEER_AUTHORITY: usize = 280;
+/// Text of a header that a peer sent on CONNECT and that is looked at.
+pub const PEER_HEADER: usize = 4096;
+/// Buffer of one direction of a TCP connection.
+pub const RELAY_BUFFER: usize = 16 * 1024;
+/// The default number of workers at most, unless more are asked for.
+pub const DEFAULT_WORKERS: usize = 2;
+/// Nothing moves on a TCP or upgraded connection for so long (Envoy's value in Istio).
+pub const STREAM_IDLE: Duration = Duration::from_secs(3600);
+/// Destinations that are kept ready.
+pub const DESTINATIONS: usize = 20_000;
+/// Balancing states of one worker.
+pub const CURSORS: usize = 20_000;
+/// Listeners whose TLS is kept ready.
+pub const LISTENERS: usize = 1024;
+/// Copies of requests of one worker that are under way at once.
+pub const MIRRORS_PER_WORKER: usize = 1024;
+/// How long a copy of a request may take.
+pub const MIRROR_DEADLINE: Duration = Duration::from_secs(15);
+/// Key sets of issuers.
+pub const KEYRINGS: usize = 1024;
+/// After this time, fetched keys are fetched again (Istio's value).
+pub const KEYS_FRESH: Duration = Duration::from_secs(20 * 60);
+/// After this time, keys that could not be fetched are asked for again.
+pub const KEYS_AGAIN: Duration = Duration::from_secs(2);
+/// Body of an authorization service's answer.
+pub const CHECK_ANSWER: usize = 64 << 10;

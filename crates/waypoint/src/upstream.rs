@@ -1,0 +1,299 @@
+//! Requests to endpoints: one pool of connections per worker, over TCP, tunnels and TLS alike.
+
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+
+use http::uri::Scheme;
+use http::{Request, Response, Version};
+use tokio::time::Instant;
+use tulle_http::body::Body;
+use tulle_http::upstream::{Cause, Failure as NoAnswer, Options, Outgoing, Protocol, Retry};
+use tulle_http::{BoxIo, Flag as Word, Upgrade, forward};
+use tulle_identity::backend::{self, ClientTls};
+use tulle_route::decide::Failure as Reason;
+use tulle_route::resource::{BackendProtocol, UpgradeHttp2};
+use tulle_telemetry::Flag;
+
+use crate::destination::{Destination, Endpoint, Hop};
+use crate::dial::{self, For};
+use crate::failure::Failure;
+use crate::limits::DIAL_DEADLINE;
+use crate::worker::Worker;
+
+/// What makes a connection unfit for other requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UpstreamKey {
+    hop: Hop,
+    protocol: Protocol,
+    /// Name in TLS.
+    tls: Option<Arc<str>>,
+    /// Of the destination, where its policy is part of the connection.
+    serial: u64,
+}
+
+/// One request to one endpoint.
+pub(crate) struct Sending<'a> {
+    /// `None`: a workload that was addressed itself.
+    pub(crate) destination: Option<&'a Arc<Destination>>,
+    pub(crate) endpoint: &'a Endpoint,
+    /// Its version is the client's.
+    pub(crate) request: Request<Body>,
+    /// What the client wants to speak instead.
+    pub(crate) upgrade: Option<Box<str>>,
+    /// By when the head of the answer must be there.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// What came back.
+pub(crate) struct Answered {
+    pub(crate) response: Response<Body>,
+    /// With a 101: the bytes.
+    pub(crate) upgrade: Option<Upgrade>,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    /// For retries; `None`: another attempt would not help.
+    pub(crate) reason: Option<Reason>,
+    pub(crate) flag: Flag,
+    pub(crate) status: http::StatusCode,
+    /// What the client may know.
+    pub(crate) text: &'static str,
+    /// For logs.
+    pub(crate) why: Arc<str>,
+}
+
+/// Sends a request, and waits for the head of its answer.
+pub(crate) async fn send(worker: &Rc<Worker>, sending: Sending<'_>) -> Result<Answered, Unsent> {
+    let Sending {
+        destination,
+        endpoint,
+        request,
+        upgrade,
+        deadline,
+    } = sending;
+    let Some(destination) = destination else {
+        let protocol = by_version(request.version());
+        return plain(worker, &endpoint.hop, protocol, request, upgrade, deadline).await;
+    };
+    let options = options(destination, request.version());
+    let host = host(&request);
+    let name = destination.tls.as_ref().map(|_| {
+        let asked = destination.tls.as_ref().and_then(|tls| tls.as_ref().ok());
+        asked
+            .and_then(|tls| tls.name.clone())
+            .or(host.clone())
+            .unwrap_or_else(|| destination.service.hostname.clone())
+    });
+    let of_policy = name.is_some() || destination.policy.proxy_protocol.is_some();
+    let key = UpstreamKey {
+        hop: endpoint.hop.clone(),
+        protocol: options.protocol,
+        serial: if of_policy { destination.serial } else { 0 },
+        tls: name,
+    };
+    let connect = async || {
+        let what = For {
+            client: None,
+            host: host.as_deref(),
+            alpn: Some(options.protocol),
+        };
+        let dialled = dial::connect(worker, destination, &key.hop, what).await?;
+        Ok(Box::new(dialled.io) as BoxIo)
+    };
+    let scheme = match key.tls {
+        Some(_) => Scheme::HTTPS,
+        None => Scheme::HTTP,
+    };
+    let outgoing = outgoing(request, upgrade, scheme, deadline);
+    let answer = worker.upstreams.send(&key, &options, connect, outgoing);
+    finish(answer.await)
+}
+
+/// Sends a request to any address, with TLS to the name given or in clear.
+pub(crate) async fn send_to(
+    worker: &Rc<Worker>,
+    hop: &Hop,
+    request: Request<Body>,
+    tls: Option<(&ClientTls, &str)>,
+) -> Result<Response<Body>, Unsent> {
+    let protocol = by_version(request.version());
+    let Some((tls, name)) = tls else {
+        let answered = plain(worker, hop, protocol, request, None, None).await?;
+        return Ok(answered.response);
+    };
+    let key = UpstreamKey {
+        hop: hop.clone(),
+        protocol,
+        tls: Some(name.into()),
+        serial: 0,
+    };
+    let options = Options {
+        protocol,
+        ..Options::default()
+    };
+    let connect = async || {
+        let (io, _) = dial::open(worker, hop, DIAL_DEADLINE).await?;
+        let shaken = tls.connect(name, io).await;
+        let (stream, _) = shaken.map_err(|error| Failure::Tls(error.to_string().into()))?;
+        Ok(Box::new(crate::io::Io::from(stream)) as BoxIo)
+    };
+    let outgoing = outgoing(request, None, Scheme::HTTPS, None);
+    let answer = worker.upstreams.send(&key, &options, connect, outgoing);
+    Ok(finish(answer.await)?.response)
+}
+
+async fn plain(
+    worker: &Rc<Worker>,
+    hop: &Hop,
+    protocol: Protocol,
+    request: Request<Body>,
+    upgrade: Option<Box<str>>,
+    deadline: Option<Instant>,
+) -> Result<Answered, Unsent> {
+    let key = UpstreamKey {
+        hop: hop.clone(),
+        protocol,
+        tls: None,
+        serial: 0,
+    };
+    let options = Options {
+        protocol,
+        ..Options::default()
+    };
+    let connect = async || {
+        let (io, _) = dial::open(worker, hop, DIAL_DEADLINE).await?;
+        Ok(Box::new(io) as BoxIo)
+    };
+    let outgoing = outgoing(request, upgrade, Scheme::HTTP, deadline);
+    let answer = worker.upstreams.send(&key, &options, connect, outgoing);
+    finish(answer.await)
+}
+
+fn outgoing(
+    request: Request<Body>,
+    upgrade: Option<Box<str>>,
+    scheme: Scheme,
+    deadline: Option<Instant>,
+) -> Outgoing {
+    let (head, body) = request.into_parts();
+    Outgoing {
+        head,
+        body,
+        upgrade,
+        scheme,
+        deadline,
+    }
+}
+
+fn finish(
+    answer: Result<tulle_http::upstream::Answer, NoAnswer<Failure>>,
+) -> Result<Answered, Unsent> {
+    match answer {
+        Ok(answer) => Ok(Answered {
+            response: answer.response,
+            upgrade: answer.upgrade,
+        }),
+        Err(failure) => Err(unsent(&failure)),
+    }
+}
+
+fn unsent(failure: &NoAnswer<Failure>) -> Unsent {
+    let reason = match (&failure.cause, failure.retry) {
+        (Cause::Connect(_) | Cause::ConnectDeadline(_), _) => Some(Reason::Connect),
+        (Cause::Refused, _) => Some(Reason::Refused),
+        (Cause::Deadline, _) => Some(Reason::Timeout),
+        (Cause::Body(_) | Cause::Unsupported(_), _) => None,
+        (_, Retry::Safe) => Some(Reason::ResetBeforeRequest),
+        _ => Some(Reason::Reset),
+    };
+    let flag = match &failure.cause {
+        Cause::Connect(own) => own.flag(),
+        _ => flag(failure.flag()),
+    };
+    Unsent {
+        reason,
+        flag,
+        status: failure.status(),
+        text: failure.text(),
+        why: failure.to_string().into(),
+    }
+}
+
+fn flag(word: Word) -> Flag {
+    match word {
+        Word::UF => Flag::UpstreamConnectFailure,
+        Word::UT | Word::DT => Flag::UpstreamTimeout,
+        Word::UC => Flag::UpstreamTermination,
+        Word::UR => Flag::UpstreamReset,
+        Word::UPE => Flag::UpstreamProtocol,
+        Word::UO => Flag::UpstreamOverflow,
+        Word::DC => Flag::DownstreamTermination,
+        Word::DPE => Flag::DownstreamProtocol,
+        Word::SI => Flag::IdleTimeout,
+        _ => Flag::LocalReset,
+    }
+}
+
+fn by_version(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        _ => Protocol::Http1,
+    }
+}
+
+/// As DestinationRule and port say; where neither says anything, as the client speaks.
+fn options(destination: &Destination, client: Version) -> Options {
+    let http = destination.policy.http.unwrap_or_default();
+    let tcp = destination.policy.tcp.unwrap_or_default();
+    let protocol = match (destination.protocol(), http.upgrade) {
+        _ if http.use_client_protocol => by_version(client),
+        (_, Some(UpgradeHttp2::Always)) => Protocol::Http2,
+        (Some(BackendProtocol::Http2), _) => Protocol::Http2,
+        (Some(BackendProtocol::Http1), _) => Protocol::Http1,
+        (Some(BackendProtocol::Tcp) | None, _) => by_version(client),
+    };
+    let defaults = Options::default();
+    let streams = http.max_concurrent_streams.map(|n| n.max(1) as usize);
+    Options {
+        protocol,
+        connect_deadline: tcp.connect_timeout.unwrap_or(DIAL_DEADLINE),
+        idle: http.idle_timeout.unwrap_or(defaults.idle),
+        max_age: tcp.max_connection_duration,
+        max_requests: http.max_requests_per_connection.filter(|n| *n > 0),
+        max_streams: streams.unwrap_or(defaults.max_streams),
+        ping: defaults.ping,
+    }
+}
+
+fn host(request: &Request<Body>) -> Option<Arc<str>> {
+    let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    Some(name.trim_start_matches('[').trim_end_matches(']').into())
+}
+
+/// An endpoint's answer on its way back.
+pub(crate) fn received(response: Response<Body>, took: std::time::Duration) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    forward::response(&mut head, took);
+    Response::from_parts(head, body)
+}
+
+/// TLS to servers outside, against the system's roots: made once.
+pub(crate) fn system_tls() -> Result<ClientTls, String> {
+    static TLS: OnceLock<Result<ClientTls, String>> = OnceLock::new();
+    let made = TLS.get_or_init(|| {
+        let settings = backend::Settings {
+            roots: None,
+            certificate: None,
+            expected: backend::Expected::ServerName,
+            alpn: &[b"http/1.1"],
+        };
+        ClientTls::new(&settings).map_err(|error| error.to_string())
+    });
+    made.clone()
+}

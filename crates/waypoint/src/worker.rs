@@ -1,0 +1,281 @@
+//! One worker thread: accepts on its own listeners, owns its tunnels, connections and pools.
+
+mod accept;
+mod tunnels;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc};
+use tulle_daemon::Drain;
+use tulle_hbone::Pool;
+use tulle_identity::Certificates;
+use tulle_model::Identity;
+use tulle_route::balance::{self, Cursor, Draw, Outcome};
+use tulle_route::resource::Role;
+use tulle_telemetry::limits::SERIES_SWEEP;
+use tulle_telemetry::{ConnectionMetrics, RequestMetrics, RequestShard, Shard};
+
+use crate::board::Board;
+use crate::connection;
+use crate::destination::{Destination, Destinations};
+use crate::inbound::Arrival;
+use crate::keyring::Keyring;
+use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, LAST_TURN};
+use crate::listener::ListenerTls;
+use crate::options::Options;
+use crate::state::{Snapshot, State};
+use crate::upstream::UpstreamKey;
+use accept::{Arriving, Loop};
+use tunnels::Tunnels;
+
+/// What all threads share: immutable, or safe to share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    /// Our Istio network.
+    pub(crate) network: Arc<str>,
+    pub(crate) state: Arc<State>,
+    pub(crate) certificates: Certificates,
+    pub(crate) requests: RequestMetrics,
+    pub(crate) connections: ConnectionMetrics,
+    pub(crate) board: Board,
+    pub(crate) destinations: Destinations,
+    pub(crate) keyring: Keyring,
+    /// Told when keys were fetched, or could not be.
+    pub(crate) keys_came: Notify,
+    pub(crate) listeners: ListenerTls,
+    pub(crate) drain: Drain,
+}
+
+/// To whom a tunnel of ours leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TunnelKey {
+    pub(crate) to: SocketAddr,
+    pub(crate) expected: Arc<[Identity]>,
+}
+
+/// What a worker owns.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: usize,
+    pub(crate) requests: RequestShard,
+    pub(crate) connections: Shard,
+    /// Tunnels to endpoints.
+    pub(crate) pool: Pool<TunnelKey>,
+    /// Connections of requests to endpoints.
+    pub(crate) upstreams: tulle_http::upstream::Pool<UpstreamKey>,
+    /// Round robin and the like, by destination.
+    cursors: RefCell<HashMap<u64, Cursor>>,
+    /// Copies of requests that are under way.
+    pub(crate) mirrors: Cell<usize>,
+    /// Tunnels of clients.
+    pub(crate) tunnels: Tunnels,
+    /// Listeners that are being accepted from.
+    accepting: Rc<Cell<usize>>,
+    /// Tunnels and connections that are being served.
+    active: Rc<Cell<usize>>,
+    /// Told when one of the two became 0.
+    quiet: Rc<Notify>,
+    listening: RefCell<BTreeMap<u16, Loop>>,
+}
+
+/// Counts itself for as long as it lives.
+pub(crate) struct Active {
+    count: Rc<Cell<usize>>,
+    quiet: Rc<Notify>,
+}
+
+impl Active {
+    fn count(count: &Rc<Cell<usize>>, quiet: &Rc<Notify>) -> Self {
+        count.set(count.get() + 1);
+        Self {
+            count: count.clone(),
+            quiet: quiet.clone(),
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+        if self.count.get() == 0 {
+            self.quiet.notify_waiters();
+        }
+    }
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, index: usize) -> Self {
+        Self {
+            requests: shared.requests.shard(),
+            connections: shared.connections.shard(),
+            pool: Pool::new(shared.options.hbone.clone()),
+            upstreams: tulle_http::upstream::Pool::new(),
+            cursors: RefCell::default(),
+            mirrors: Cell::default(),
+            tunnels: Tunnels::default(),
+            accepting: Rc::default(),
+            active: Rc::default(),
+            quiet: Rc::default(),
+            listening: RefCell::default(),
+            shared,
+            index,
+        }
+    }
+
+    /// Whether there is no room for another connection.
+    pub(crate) fn full(&self) -> bool {
+        self.active.get() >= CONNECTIONS_PER_WORKER
+    }
+
+    /// Chooses an endpoint; it counts as busy for as long as the answer lives.
+    pub(crate) fn choose(
+        &self,
+        destination: &Destination,
+        draw: &Draw<'_>,
+    ) -> Option<(usize, balance::Active)> {
+        let mut cursors = self.cursors.borrow_mut();
+        if cursors.len() >= CURSORS {
+            cursors.clear();
+        }
+        let cursor = cursors.entry(destination.serial).or_default();
+        let at = destination.balancer.choose(draw, cursor)?;
+        let state = &destination.balancer.members().get(at)?.state;
+        Some((at, state.begin()))
+    }
+
+    /// Takes note of how a request or connection to an endpoint ended.
+    pub(crate) fn report(&self, destination: &Destination, at: usize, outcome: Outcome) {
+        let now = self.shared.destinations.now();
+        if let Some(ejection) = destination.balancer.report(at, outcome, now) {
+            let endpoint = destination.endpoints.get(at).map(|e| &*e.workload.name);
+            tracing::info!(cluster = &*destination.cluster, endpoint, why = ?ejection.symptom, "an endpoint is left out for {:?}", ejection.duration);
+        }
+    }
+
+    /// Counts a connection for as long as the answer lives.
+    pub(crate) fn active(&self) -> Active {
+        Active::count(&self.active, &self.quiet)
+    }
+
+    async fn wait_for_none(&self, count: &Cell<usize>) {
+        loop {
+            let quiet = self.quiet.notified();
+            tokio::pin!(quiet);
+            // From here on no notification is missed.
+            quiet.as_mut().enable();
+            if count.get() == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    /// Listens where the snapshot says, and nowhere else.
+    fn listen(self: &Rc<Self>, snapshot: &Snapshot) {
+        let wanted = wanted(snapshot, self.shared.options.hbone_port);
+        let mut listening = self.listening.borrow_mut();
+        listening.retain(|port, old| {
+            let keep = wanted.get(port) == Some(&old.arriving);
+            if !keep {
+                old.end();
+            }
+            keep
+        });
+        for (port, arriving) in wanted {
+            if listening.contains_key(&port) {
+                continue;
+            }
+            match Loop::start(self, port, arriving) {
+                Ok(started) => {
+                    listening.insert(port, started);
+                }
+                Err(error) => {
+                    tracing::error!(port, %error, "cannot listen; trying again with the next change");
+                }
+            }
+        }
+    }
+}
+
+/// Ports and what arrives there.
+fn wanted(snapshot: &Snapshot, hbone: u16) -> BTreeMap<u16, Arriving> {
+    let mut wanted = BTreeMap::new();
+    for gateway in snapshot.gateways.values() {
+        match gateway.role {
+            Role::Waypoint { .. } => {
+                wanted.insert(hbone, Arriving::Hbone);
+            }
+            Role::Gateway => {
+                let ports = gateway
+                    .listeners
+                    .iter()
+                    .map(|l| (l.port, Arriving::Listener));
+                wanted.extend(ports);
+            }
+        }
+    }
+    wanted
+}
+
+/// Runs a worker until its drain is over.
+pub(crate) async fn run(shared: Arc<Shared>, index: usize, mut arrivals: mpsc::Receiver<Arrival>) {
+    let worker = Rc::new(Worker::new(shared, index));
+    tokio::task::spawn_local(keep_counting(worker.clone()));
+    let drain = worker.shared.drain.clone();
+    let state = worker.shared.state.clone();
+    let mut published = state.subscribe();
+    worker.listen(&state.load());
+    loop {
+        tokio::select! {
+            arrival = arrivals.recv() => match arrival {
+                Some(arrival) => connection::start(&worker, arrival),
+                None => return,
+            },
+            changed = published.changed() => match changed {
+                Ok(()) => {
+                    published.borrow_and_update();
+                    worker.listen(&state.load());
+                }
+                Err(_) => return,
+            },
+            _ = drain.begun() => break,
+        }
+    }
+    for old in worker.listening.borrow().values() {
+        old.end();
+    }
+    worker.wait_for_none(&worker.accepting).await;
+    worker.tunnels.drain();
+    let active = worker.active.clone();
+    let finished = async {
+        loop {
+            tokio::select! {
+                // What was on its way when the drain began.
+                Some(arrival) = arrivals.recv() => connection::start(&worker, arrival),
+                () = worker.wait_for_none(&active) => return,
+            }
+        }
+    };
+    tokio::select! {
+        () = finished => {}
+        () = drain.expired() => {
+            worker.tunnels.abort();
+            // One turn for each to close, and to say so in the log.
+            let _ = tokio::time::timeout(LAST_TURN, worker.wait_for_none(&active)).await;
+        }
+    }
+}
+
+/// Idle series out of the metrics.
+async fn keep_counting(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(SERIES_SWEEP);
+    loop {
+        ticks.tick().await;
+        worker.requests.sweep();
+        worker.connections.sweep();
+    }
+}
