@@ -23,7 +23,7 @@ pub use kube::{Api, Client};
 pub use objects::Objects;
 pub use review::{Right, TokenIdentity, describe_rights, missing_rights, review_token};
 pub use wait::{Progress, delete_and_wait, wait_for, wait_until};
-pub use watch::{Change, Selection, Watch, watch};
+pub use watch::{Change, Selection, Watch, served_version, watch, watch_kind};
 pub use write::{
     FIELD_MANAGER, apply, apply_status, create, delete, get, list, merge_patch, merge_status,
 };

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{BoxStream, Stream, StreamExt, unfold};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tracing::{debug, info, warn};
 
@@ -47,6 +48,8 @@ pub struct Selection {
     pub fields: Option<String>,
     /// The kind may be absent (its CRD comes later or never).
     pub optional: bool,
+    /// Of an optional kind: versions that will do, the best first. Whatever the cluster serves of them is read.
+    pub versions: &'static [&'static str],
 }
 
 impl Selection {
@@ -54,6 +57,15 @@ impl Selection {
     pub fn optional() -> Self {
         Self {
             optional: true,
+            ..Self::default()
+        }
+    }
+
+    /// Everything of a kind that may not be installed, in the first of these versions that the cluster serves.
+    pub fn versions(versions: &'static [&'static str]) -> Self {
+        Self {
+            optional: true,
+            versions,
             ..Self::default()
         }
     }
@@ -75,7 +87,7 @@ impl Selection {
     }
 }
 
-/// The stream made by [`watch`]; it never ends.
+/// The stream made by [`watch`] and [`watch_kind`]; it never ends.
 pub struct Watch<K>(BoxStream<'static, Change<K>>);
 
 impl<K> Stream for Watch<K> {
@@ -93,7 +105,62 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Send,
 {
-    let state = State::new(api, selection);
+    follow(State::new(api, selection))
+}
+
+/// Watches all objects of a kind that may be served in one of several versions, or not at all: what each object means is
+/// the same, the best version that there is is read. Versions that come and go with the definition are noticed.
+pub fn watch_kind(
+    client: Client,
+    resource: &ApiResource,
+    versions: &'static [&'static str],
+) -> Watch<DynamicObject> {
+    let api = Api::all_with(client, resource);
+    let mut state = State::new(api, Selection::versions(versions));
+    let resource = resource.clone();
+    state.at_version = Some(Box::new(move |client, version| {
+        Api::all_with(client, &at_version(&resource, version))
+    }));
+    follow(state)
+}
+
+/// The same kind in another version.
+fn at_version(resource: &ApiResource, version: &str) -> ApiResource {
+    let kind = GroupVersionKind::gvk(&resource.group, version, &resource.kind);
+    ApiResource::from_gvk_with_plural(&kind, &resource.plural)
+}
+
+/// The first of `versions` in which the cluster serves a kind; `None` when it does not.
+///
+/// # Errors
+/// If the definition cannot be read.
+pub async fn served_version(
+    client: &Client,
+    resource: &ApiResource,
+    versions: &'static [&'static str],
+) -> Result<Option<&'static str>, Error> {
+    let name = format!("{}.{}", resource.plural, resource.group);
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let definition = crate::get(&definitions, &name).await?;
+    Ok(definition.and_then(|definition| choose(&definition, versions)))
+}
+
+fn choose(
+    definition: &CustomResourceDefinition,
+    versions: &'static [&'static str],
+) -> Option<&'static str> {
+    let served = |version: &&&str| {
+        let all = &definition.spec.versions;
+        all.iter().any(|of| of.served && of.name == **version)
+    };
+    versions.iter().find(served).copied()
+}
+
+fn follow<K>(state: State<K>) -> Watch<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Send,
+{
     Watch(
         unfold(state, |mut state| async move {
             let change = state.next().await;
@@ -116,7 +183,11 @@ struct State<K> {
     vanished: Vec<Key>,
     synced: Progress,
     trouble: Trouble,
+    /// Of a kind in several versions: its API in one of them.
+    at_version: Option<AtVersion<K>>,
 }
+
+type AtVersion<K> = Box<dyn Fn(Client, &str) -> Api<K> + Send + Sync>;
 
 #[derive(PartialEq, Eq, Clone, Copy)]
 enum Progress {
@@ -142,6 +213,7 @@ where
             vanished: Vec::new(),
             synced: Progress::NotYet,
             trouble,
+            at_version: None,
         }
     }
 
@@ -246,10 +318,8 @@ where
         let Some(name) = definition(self.api.resource_url()) else {
             return self.restart();
         };
-        let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> =
-            Api::all(self.api.clone().into_client());
-        match crate::get(&definitions, &name).await {
-            Ok(None) => {
+        match self.is_installed(&name).await {
+            Ok(false) => {
                 if self.synced == Progress::Told && self.known.is_empty() {
                     tokio::time::sleep(ABSENT_KIND_RETRY).await;
                 } else {
@@ -258,12 +328,30 @@ where
                 self.absent();
             }
             // Without the right to look there is only to try.
-            Ok(Some(_)) | Err(Error::Forbidden { .. }) => self.restart(),
+            Ok(true) | Err(Error::Forbidden { .. }) => self.restart(),
             Err(error) => {
                 debug!(kind = name, "looking for the kind: {error}");
                 tokio::time::sleep(ABSENT_KIND_RETRY).await;
             }
         }
+    }
+
+    /// Whether the kind is there; of a kind in several versions, the best one is chosen.
+    async fn is_installed(&mut self, name: &str) -> Result<bool, Error> {
+        let client = self.api.clone().into_client();
+        let Some(at_version) = &self.at_version else {
+            let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
+            return Ok(crate::get(&definitions, name).await?.is_some());
+        };
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        let Some(definition) = crate::get(&definitions, name).await? else {
+            return Ok(false);
+        };
+        let Some(version) = choose(&definition, self.selection.versions) else {
+            return Ok(false);
+        };
+        self.api = at_version(client, version);
+        Ok(true)
     }
 
     /// The kind is not installed (any more): nothing of it exists.

@@ -1,4 +1,4 @@
-//! Admin, readiness and metrics pages over HTTP/1.1.
+//! Admin, readiness and metrics pages over HTTP/1.1; webhooks over HTTP/2.
 
 mod pages;
 
@@ -12,12 +12,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::limits::{
     ACCEPT_PAUSE, ADMIN_BODY, ADMIN_BODY_DEADLINE, ADMIN_CONNECTIONS, ADMIN_HEAD_DEADLINE,
+    WEBHOOK_BODY, WEBHOOK_HEADERS, WEBHOOK_PING, WEBHOOK_STREAMS,
 };
 pub use pages::{Page, Pages, Visit};
 
@@ -70,7 +72,7 @@ pub async fn serve(listener: TcpListener, pages: Pages) {
 }
 
 async fn serve_connection(stream: TcpStream, pages: Arc<Pages>) {
-    let service = service_fn(move |request| answer(request, pages.clone()));
+    let service = service_fn(move |request| answer(request, pages.clone(), ADMIN_BODY));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(ADMIN_HEAD_DEADLINE)
@@ -81,11 +83,32 @@ async fn serve_connection(stream: TcpStream, pages: Arc<Pages>) {
     }
 }
 
+/// Serves `pages` on one connection that was secured before, as HTTP/2: for webhooks, whose requests hold whole objects.
+/// Ends when the caller closes it, or keeps still too long.
+pub async fn serve_secured<Io>(io: Io, pages: Pages)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pages = Arc::new(pages);
+    let service = service_fn(move |request| answer(request, pages.clone(), WEBHOOK_BODY));
+    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(WEBHOOK_PING))
+        .max_concurrent_streams(WEBHOOK_STREAMS)
+        .max_header_list_size(WEBHOOK_HEADERS)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a webhook connection ended early");
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
     pages: Arc<Pages>,
+    most: usize,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let page = match read(request).await {
+    let page = match read(request, most).await {
         Ok(visit) => pages.answer(visit).await,
         Err(refusal) => refusal,
     };
@@ -98,12 +121,9 @@ async fn answer(
     Ok(response)
 }
 
-async fn read(request: Request<Incoming>) -> Result<Visit, Page> {
+async fn read(request: Request<Incoming>, most: usize) -> Result<Visit, Page> {
     let (head, body) = request.into_parts();
-    let body = tokio::time::timeout(
-        ADMIN_BODY_DEADLINE,
-        Limited::new(body, ADMIN_BODY).collect(),
-    );
+    let body = tokio::time::timeout(ADMIN_BODY_DEADLINE, Limited::new(body, most).collect());
     let body = match body.await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return Err(Page::text(413, "the request body is too large or broken\n")),

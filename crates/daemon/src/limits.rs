@@ -31,3 +31,11 @@ pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Deaths within [`WORKER_PROVED`] of their start after which the keeper gives what it holds up: the state that it
 /// hands back may be what kills the worker.
 pub const DEATHS_BEFORE_FORGETTING: u32 = 5;
+/// Largest body of a webhook's request: an admission review holds an object twice at most, and etcd takes 1.5 MiB.
+pub const WEBHOOK_BODY: usize = 4 * 1024 * 1024;
+/// Requests under way on one webhook connection.
+pub const WEBHOOK_STREAMS: u32 = 64;
+/// Header list of a webhook's request.
+pub const WEBHOOK_HEADERS: u32 = 32 * 1024;
+/// How often a silent webhook connection is asked whether it lives; without an answer it is closed.
+pub const WEBHOOK_PING: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Change, Selection, watch};
+use super::{Change, Selection, served_version, watch, watch_kind};
 use crate::fake::{Answer, Fake, config_map, event, page, refusal, status};
 
 /// "+name=datum", "-namespace/name" or "synced", as long as they come without delay.
@@ -133,6 +133,77 @@ async fn an_absent_kind_is_an_empty_set_until_it_appears() {
         asked[5].contains("/apis/example.com/v1/things"),
         "{asked:?}"
     );
+}
+
+/// A definition that is served in these versions.
+fn definition(versions: &[(&str, bool)]) -> Answer {
+    let versions: Vec<_> = versions
+        .iter()
+        .map(|(name, served)| json!({ "name": name, "served": served, "storage": *name == "v1" }))
+        .collect();
+    Answer::Json(
+        200,
+        json!({
+            "metadata": { "name": "things.example.com" },
+            "spec": {
+                "group": "example.com", "scope": "Namespaced", "versions": versions,
+                "names": { "kind": "Thing", "plural": "things" },
+            },
+        }),
+    )
+}
+
+fn things() -> ApiResource {
+    let kind = GroupVersionKind::gvk("example.com", "v1", "Thing");
+    ApiResource::from_gvk_with_plural(&kind, "things")
+}
+
+#[tokio::test]
+async fn the_best_version_that_is_served_is_read_and_a_change_of_versions_is_noticed() {
+    let versions = &["v1", "v1beta1", "v1alpha1"];
+    let fake = Fake::new(vec![
+        definition(&[("v1alpha1", true), ("v1beta1", true), ("v1", false)]),
+        page(5, None, vec![config_map("a", 1, "1")]),
+        // The definition was replaced by one without this version.
+        refusal(404, "NotFound", "gone"),
+        definition(&[("v1", true)]),
+        page(6, None, vec![config_map("b", 1, "1")]),
+    ]);
+    let mut stream = watch_kind(fake.client(), &things(), versions);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let next = timeout(Duration::from_secs(30), stream.next()).await;
+        seen.push(match next.unwrap().unwrap() {
+            Change::Upsert(object) => format!("+{}", object.metadata.name.unwrap()),
+            Change::Remove(key) => format!("-{key}"),
+            Change::Synced => "synced".to_owned(),
+        });
+    }
+    assert_eq!(seen, ["+a", "synced", "-default/a", "+b"]);
+    let asked = fake.requests();
+    assert!(
+        asked[1].contains("/apis/example.com/v1beta1/things"),
+        "{asked:?}"
+    );
+    assert!(
+        asked[4].contains("/apis/example.com/v1/things"),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_kind_in_no_version_that_we_know_is_not_served() {
+    let fake = Fake::new(vec![
+        definition(&[("v2", true)]),
+        refusal(404, "NotFound", "no such definition"),
+        definition(&[("v1", true)]),
+    ]);
+    let client = fake.client();
+    let things = things();
+    let ask = || served_version(&client, &things, &["v1", "v1beta1"]);
+    assert_eq!(ask().await.unwrap(), None);
+    assert_eq!(ask().await.unwrap(), None);
+    assert_eq!(ask().await.unwrap(), Some("v1"));
 }
 
 #[tokio::test]
