@@ -53,6 +53,10 @@ pub fn choose(
             seen = worse(seen, NoEndpoint::Unhealthy);
             continue;
         }
+        if workload.addresses.is_empty() && workload.hostname.is_empty() {
+            // Nowhere: behind the gateway of another network, or not told yet.
+            continue;
+        }
         let Some(target) = target_port(workload, service, port) else {
             continue;
         };

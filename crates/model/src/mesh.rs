@@ -1,12 +1,13 @@
 //! The tables and their look-ups.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
 
 use crate::service::{NetworkAddress, Service, ServiceKey};
-use crate::workload::Workload;
+use crate::workload::{GatewayAddress, GatewayDestination, Workload};
 
 /// Everything a proxy knows of the mesh at one moment.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct Mesh {
     by_address: HashMap<(Arc<str>, IpAddr), Arc<Workload>>,
     services: HashMap<ServiceKey, Arc<Service>>,
     by_vip: HashMap<NetworkAddress, Arc<[ServiceKey]>>,
+    /// By host name in lower case; `*.` begins a wildcard.
+    by_host: HashMap<Arc<str>, Arc<[ServiceKey]>>,
     /// Ranges that are wider than one host, few as a rule, longest prefix first.
     wide: Arc<[NetworkAddress]>,
     endpoints: HashMap<ServiceKey, OrdSet<Arc<str>>>,
@@ -79,14 +82,9 @@ impl Mesh {
         self.remove_service(&key);
         let service = Arc::new(service);
         for address in &service.addresses {
-            let mut claims: Vec<ServiceKey> = self
-                .by_vip
-                .get(address)
-                .map_or_else(Vec::new, |c| c.to_vec());
-            claims.push(key.clone());
-            claims.sort();
-            self.by_vip.insert(address.clone(), claims.into());
+            claim(&mut self.by_vip, address.clone(), &key);
         }
+        claim(&mut self.by_host, host_key(&service), &key);
         let wide = service.addresses.iter().any(is_wide);
         self.services.insert(key, service);
         if wide {
@@ -100,15 +98,9 @@ impl Mesh {
             return false;
         };
         for address in &old.addresses {
-            let left: Vec<ServiceKey> = self.by_vip.get(address).map_or_else(Vec::new, |c| {
-                c.iter().filter(|k| *k != key).cloned().collect()
-            });
-            if left.is_empty() {
-                self.by_vip.remove(address);
-            } else {
-                self.by_vip.insert(address.clone(), left.into());
-            }
+            disclaim(&mut self.by_vip, address, key);
         }
+        disclaim(&mut self.by_host, &host_key(&old), key);
         if old.addresses.iter().any(is_wide) {
             self.index_wide_ranges();
         }
@@ -154,19 +146,43 @@ impl Mesh {
         self.endpoints.get(key).map_or(0, OrdSet::len)
     }
 
-    /// What an address means to a client in `namespace`: exact virtual address, then the longest range, then a workload.
+    /// The service of a host name (lower case, no trailing dot; `*.` begins a wildcard) for a client in `namespace`, of those
+    /// that `usable` takes.
+    pub fn service_at_host(
+        &self,
+        host: &str,
+        namespace: &str,
+        usable: impl Fn(&Service) -> bool,
+    ) -> Option<&Arc<Service>> {
+        let claims = self.by_host.get(host)?;
+        best(self.known(claims).filter(|s| usable(s)), namespace)
+    }
+
+    /// Whether `is` holds for any workload behind a waypoint or gateway, ready or not.
+    pub fn any_behind(&self, gateway: &GatewayAddress, is: impl Fn(&Workload) -> bool) -> bool {
+        let endpoints = |key: &ServiceKey| self.endpoints(key).any(|w| is(w));
+        match &gateway.destination {
+            GatewayDestination::Service(key) => endpoints(key),
+            GatewayDestination::Address(at) => {
+                let address = at.range.addr();
+                match self.destination(&at.network, address, "") {
+                    Destination::Service(service) => endpoints(&service.key()),
+                    Destination::Workload(workload) => is(&workload),
+                    Destination::Unknown => false,
+                }
+            }
+        }
+    }
+
+    /// What an address means to a client in `namespace`: exact virtual address, then a range, then a workload.
     /// Among several claims on one address the client's own namespace wins, then the canonical service, then the
-    /// first by name (Istio's order).
+    /// first by name (Istio's order). What the client may not know of is as if it were not there.
     pub fn destination(&self, network: &Arc<str>, address: IpAddr, namespace: &str) -> Destination {
         let exact = NetworkAddress::host(network.clone(), address);
         if let Some(service) = self.claimed(&exact, namespace) {
             return Destination::Service(service.clone());
         }
-        let wide = self
-            .wide
-            .iter()
-            .find(|range| range.network == *network && range.range.contains(&address));
-        if let Some(service) = wide.and_then(|range| self.claimed(range, namespace)) {
+        if let Some(service) = self.in_range(network, address, namespace) {
             return Destination::Service(service.clone());
         }
         match self.workload_at(network, address) {
@@ -175,16 +191,34 @@ impl Mesh {
         }
     }
 
-    fn claimed(&self, address: &NetworkAddress, namespace: &str) -> Option<&Arc<Service>> {
-        let claims = self.by_vip.get(address)?;
-        let mut best: Option<&Arc<Service>> = None;
-        let rank = |s: &Service| (&*s.namespace == namespace, s.canonical);
-        for service in claims.iter().filter_map(|key| self.services.get(key)) {
-            if best.is_none_or(|old| rank(service) > rank(old)) {
-                best = Some(service);
+    /// Of the ranges around an address, that of the client's own namespace, else the longest.
+    fn in_range(
+        &self,
+        network: &Arc<str>,
+        address: IpAddr,
+        namespace: &str,
+    ) -> Option<&Arc<Service>> {
+        let around =
+            |range: &&NetworkAddress| range.network == *network && range.range.contains(&address);
+        let mut longest = None;
+        for range in self.wide.iter().filter(around) {
+            let Some(service) = self.claimed(range, namespace) else {
+                continue;
+            };
+            if *service.namespace == *namespace {
+                return Some(service);
             }
+            longest = longest.or(Some(service));
         }
-        best
+        longest
+    }
+
+    fn claimed(&self, address: &NetworkAddress, namespace: &str) -> Option<&Arc<Service>> {
+        best(self.known(self.by_vip.get(address)?), namespace)
+    }
+
+    fn known<'a>(&'a self, keys: &'a [ServiceKey]) -> impl Iterator<Item = &'a Arc<Service>> {
+        keys.iter().filter_map(|key| self.services.get(key))
     }
 
     /// Ranges are few and change rarely: all of them again, from the claims.
@@ -199,6 +233,54 @@ impl Mesh {
                 .then_with(|| a.network.cmp(&b.network))
         });
         self.wide = wide.into();
+    }
+}
+
+/// The one that a client in `namespace` means: of its own namespace, else the canonical one, else the first by name.
+fn best<'a>(
+    services: impl Iterator<Item = &'a Arc<Service>>,
+    namespace: &str,
+) -> Option<&'a Arc<Service>> {
+    let rank = |s: &Service| (*s.namespace == *namespace, s.canonical);
+    let mut best: Option<&Arc<Service>> = None;
+    for service in services.filter(|s| s.visible_to(namespace)) {
+        if best.is_none_or(|old| rank(service) > rank(old)) {
+            best = Some(service);
+        }
+    }
+    best
+}
+
+fn host_key(service: &Service) -> Arc<str> {
+    if service.hostname.bytes().any(|b| b.is_ascii_uppercase()) {
+        service.hostname.to_ascii_lowercase().into()
+    } else {
+        service.hostname.clone()
+    }
+}
+
+fn claim<K: Clone + Eq + Hash>(
+    claims: &mut HashMap<K, Arc<[ServiceKey]>>,
+    of: K,
+    key: &ServiceKey,
+) {
+    let mut keys: Vec<ServiceKey> = claims.get(&of).map_or_else(Vec::new, |c| c.to_vec());
+    keys.push(key.clone());
+    keys.sort();
+    claims.insert(of, keys.into());
+}
+
+fn disclaim<K: Clone + Eq + Hash>(
+    claims: &mut HashMap<K, Arc<[ServiceKey]>>,
+    of: &K,
+    key: &ServiceKey,
+) {
+    let Some(old) = claims.get(of) else { return };
+    let left: Vec<ServiceKey> = old.iter().filter(|k| *k != key).cloned().collect();
+    if left.is_empty() {
+        claims.remove(of);
+    } else {
+        claims.insert(of.clone(), left.into());
     }
 }
 

@@ -24,7 +24,7 @@ fn in_zone(uid: &str, region: &str, zone: &str) -> Workload {
     Workload {
         locality,
         node: format!("{region}{zone}").into(),
-        ..workload(uid, "", &["s"])
+        ..workload(uid, "10.0.0.1", &["s"])
     }
 }
 
@@ -50,7 +50,7 @@ fn shares_follow_capacity() {
     let service = service("ns", "s", &[]);
     let weigh = |uid: &str, capacity| Workload {
         capacity,
-        ..workload(uid, "", &["s"])
+        ..workload(uid, "10.0.0.1", &["s"])
     };
     let mesh = mesh(&service, [weigh("a", 1), weigh("b", 3), weigh("c", 0)]);
     let mut counts = [0u32; 3];
@@ -77,7 +77,7 @@ fn why_there_is_no_endpoint() {
     assert_eq!(refuse(&mesh(&plain, []), 81), NoEndpoint::Port);
     let sick = Workload {
         health: Health::Unhealthy,
-        ..workload("a", "", &["s"])
+        ..workload("a", "10.0.0.1", &["s"])
     };
     assert_eq!(
         refuse(&mesh(&plain, [sick.clone()]), 80),
@@ -85,7 +85,7 @@ fn why_there_is_no_endpoint() {
     );
     let nameless = Workload {
         services: vec![(plain.key(), vec![])],
-        ..workload("a", "", &[])
+        ..workload("a", "10.0.0.1", &[])
     };
     assert_eq!(
         refuse(&mesh(&plain, [nameless]), 80),
@@ -94,7 +94,7 @@ fn why_there_is_no_endpoint() {
     );
     let zero = Workload {
         services: vec![(plain.key(), vec![port(80, 0)])],
-        ..workload("a", "", &[])
+        ..workload("a", "10.0.0.1", &[])
     };
     assert_eq!(refuse(&mesh(&plain, [zero]), 80), NoEndpoint::Empty);
 
@@ -204,7 +204,7 @@ proptest! {
         let workloads = endpoints.iter().enumerate().map(|(i, (capacity, healthy))| Workload {
             capacity: *capacity,
             health: if *healthy { Health::Healthy } else { Health::Unhealthy },
-            ..workload(&i.to_string(), "", &["s"])
+            ..workload(&i.to_string(), "10.0.0.1", &["s"])
         });
         let mesh = mesh(&service, workloads);
         let usable = endpoints.iter().any(|(capacity, healthy)| *capacity > 0 && *healthy);
@@ -216,4 +216,17 @@ proptest! {
             Err(_) => prop_assert!(!usable),
         }
     }
+}
+
+#[test]
+fn who_has_no_address_and_no_name_is_not_chosen() {
+    let mut mesh = Mesh::default();
+    let web = service("ns", "web", &["10.96.0.1/32"]);
+    mesh.insert_service(web.clone());
+    let mut nowhere = workload("nowhere", "", &["web"]);
+    mesh.insert_workload(nowhere.clone());
+    assert_eq!(choose(&mesh, &web, 80, None, 0), Err(NoEndpoint::Empty));
+    nowhere.hostname = "web.example.com".into();
+    mesh.insert_workload(nowhere);
+    assert!(choose(&mesh, &web, 80, None, 0).is_ok());
 }

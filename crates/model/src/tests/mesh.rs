@@ -7,7 +7,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{service, workload};
-use crate::{Destination, Mesh, Service, ServiceKey, Workload};
+use crate::{
+    Destination, GatewayAddress, GatewayDestination, Mesh, NetworkAddress, Service, ServiceKey,
+    Visibility, WeightedWaypoint, Workload,
+};
 
 fn at(mesh: &Mesh, address: &str, namespace: &str) -> Destination {
     mesh.destination(&Arc::default(), address.parse().unwrap(), namespace)
@@ -157,21 +160,22 @@ impl Naive {
     }
 
     fn destination(&self, address: IpAddr, namespace: &str) -> String {
-        let mut best: Option<(u8, (bool, bool), &ServiceKey)> = None;
+        let mut best: Option<((bool, bool, u8, bool), &ServiceKey)> = None;
         for (key, service) in &self.services {
             for claim in service
                 .addresses
                 .iter()
                 .filter(|a| a.range.contains(&address))
             {
-                let rank = (&*service.namespace == namespace, service.canonical);
                 let length = claim.range.prefix_len();
-                if best.is_none_or(|(l, r, _)| (length, rank) > (l, r)) {
-                    best = Some((length, rank, key));
+                let own = &*service.namespace == namespace;
+                let rank = (length == 32, own, length, service.canonical);
+                if best.is_none_or(|(old, _)| rank > old) {
+                    best = Some((rank, key));
                 }
             }
         }
-        if let Some((_, _, key)) = best {
+        if let Some((_, key)) = best {
             return format!("service {key}");
         }
         self.owners
@@ -225,4 +229,102 @@ proptest! {
         prop_assert_eq!(mesh.workloads().count(), naive.workloads.len());
         prop_assert_eq!(mesh.services().count(), naive.services.len());
     }
+}
+
+#[test]
+fn a_range_of_the_clients_own_namespace_before_a_longer_one() {
+    let mut mesh = Mesh::default();
+    mesh.insert_service(service("mine", "wide", &["10.0.0.0/8"]));
+    mesh.insert_service(service("theirs", "narrow", &["10.0.0.0/24"]));
+    assert_eq!(name(&at(&mesh, "10.0.0.1", "mine")), "service mine/wide");
+    assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "service theirs/narrow");
+}
+
+#[test]
+fn what_a_client_may_not_know_of_is_not_there() {
+    let mut mesh = Mesh::default();
+    mesh.insert_service(Service {
+        visibility: Visibility::Namespace,
+        ..service("a", "h", &["10.0.0.1/32"])
+    });
+    assert_eq!(name(&at(&mesh, "10.0.0.1", "x")), "unknown");
+    assert_eq!(name(&at(&mesh, "10.0.0.1", "a")), "service a/h");
+    assert!(mesh.service_at_host("h", "x", |_| true).is_none());
+    assert!(mesh.service_at_host("h", "a", |_| true).is_some());
+    assert!(mesh.service_at_host("h", "a", |_| false).is_none());
+}
+
+#[test]
+fn host_names_are_found_in_lower_case_and_forgotten_with_their_service() {
+    let mut mesh = Mesh::default();
+    mesh.insert_service(service("a", "Www.Example.com", &[]));
+    mesh.insert_service(service("b", "www.example.com", &[]));
+    let found = |mesh: &Mesh, namespace: &str| {
+        let found = mesh.service_at_host("www.example.com", namespace, |_| true);
+        found.map(|s| s.namespace.to_string())
+    };
+    assert_eq!(found(&mesh, "b").as_deref(), Some("b"));
+    assert_eq!(found(&mesh, "x").as_deref(), Some("a"), "the first by name");
+    mesh.remove_service(&ServiceKey::new("a", "Www.Example.com"));
+    assert_eq!(found(&mesh, "x").as_deref(), Some("b"));
+    mesh.remove_service(&ServiceKey::new("b", "www.example.com"));
+    assert_eq!(found(&mesh, "x"), None);
+}
+
+#[test]
+fn who_is_behind_a_waypoint() {
+    let mut mesh = Mesh::default();
+    mesh.insert_service(service("ns", "wp", &["10.96.0.1/32"]));
+    mesh.insert_workload(workload("wp-1", "10.0.0.1", &["wp"]));
+    mesh.insert_workload(workload("other", "10.0.0.2", &[]));
+    let by = |destination| GatewayAddress {
+        destination,
+        hbone_port: 15008,
+    };
+    let address = |text: &str| {
+        by(GatewayDestination::Address(NetworkAddress::host(
+            Arc::default(),
+            text.parse().unwrap(),
+        )))
+    };
+    let service = by(GatewayDestination::Service(ServiceKey::new("ns", "wp")));
+    for (gateway, first, other) in [
+        (service, true, false),
+        (address("10.96.0.1"), true, false),
+        (address("10.0.0.1"), true, false),
+        (address("10.0.0.2"), false, true),
+        (address("10.0.0.3"), false, false),
+    ] {
+        assert_eq!(mesh.any_behind(&gateway, |w| *w.uid == *"wp-1"), first);
+        assert_eq!(mesh.any_behind(&gateway, |w| *w.uid == *"other"), other);
+    }
+}
+
+#[test]
+fn shares_of_waypoints() {
+    let waypoint = |name: &str| GatewayAddress {
+        destination: GatewayDestination::Service(ServiceKey::new("ns", name)),
+        hbone_port: 15008,
+    };
+    let weighted = |name: &str, weight| WeightedWaypoint {
+        waypoint: waypoint(name),
+        weight,
+    };
+    let mut one = service("ns", "h", &[]);
+    assert_eq!(one.draw_waypoint(7), None);
+    one.waypoint = Some(Box::new(waypoint("primary")));
+    assert_eq!(one.draw_waypoint(7), Some(&waypoint("primary")));
+    one.waypoint_use.weighted = vec![weighted("primary", 0), weighted("canary", 0)];
+    assert_eq!(
+        one.draw_waypoint(7),
+        Some(&waypoint("primary")),
+        "no share at all"
+    );
+    one.waypoint_use.weighted = vec![weighted("primary", 70), weighted("canary", 30)];
+    let canary = waypoint("canary");
+    let hits = (0..1000).filter(|dice| one.draw_waypoint(*dice) == Some(&canary));
+    assert_eq!(hits.count(), 300);
+    one.waypoint_use.weighted = vec![weighted("primary", 0), weighted("canary", 100)];
+    assert!((0..200).all(|dice| one.draw_waypoint(dice) == Some(&canary)));
+    assert_eq!(one.waypoints().count(), 3);
 }
