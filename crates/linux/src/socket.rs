@@ -55,6 +55,34 @@ pub fn dial_socket(ns: &NetNs, to: IpAddr, from: Option<IpAddr>, mark: u32) -> i
     Ok(socket.into())
 }
 
+/// Opens a non-blocking UDP socket in `ns` that receives at `addr`. SO_REUSEPORT, so that two processes may serve a pod for a
+/// moment.
+///
+/// # Errors
+/// `AddrInUse` when the application already has that port.
+pub fn udp_listen(ns: &NetNs, addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = ns.enter(|| udp(Domain::for_address(addr)))??;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.bind(&SockAddr::from(addr))?;
+    Ok(socket.into())
+}
+
+/// Opens a non-blocking UDP socket in `ns` that is connected to `to`, marked so that the redirect rules leave it alone.
+///
+/// # Errors
+/// Without CAP_NET_ADMIN, or when there is no route.
+pub fn udp_dial(ns: &NetNs, to: SocketAddr, mark: u32) -> io::Result<std::net::UdpSocket> {
+    let socket = ns.enter(|| udp(Domain::for_address(to)))??;
+    if mark != 0 {
+        socket.set_mark(mark)?;
+    }
+    socket.connect(&SockAddr::from(to))?;
+    Ok(socket.into())
+}
+
 /// Where a redirected connection was going: SO_ORIGINAL_DST of either family (mapped IPv4 addresses as IPv4), or the
 /// local address when nothing redirected it.
 ///
@@ -138,6 +166,14 @@ fn tcp(domain: Domain) -> io::Result<Socket> {
         domain,
         Type::STREAM.nonblocking().cloexec(),
         Some(Protocol::TCP),
+    )
+}
+
+fn udp(domain: Domain) -> io::Result<Socket> {
+    Socket::new_raw(
+        domain,
+        Type::DGRAM.nonblocking().cloexec(),
+        Some(Protocol::UDP),
     )
 }
 

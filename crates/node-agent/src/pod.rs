@@ -137,8 +137,8 @@ impl PodFacts {
     pub(crate) fn redirect(&self, ipv6: bool, dns: bool) -> Redirect {
         Redirect {
             ipv6,
-            // A pod may opt out; it cannot opt in to what the node proxy does not serve.
-            dns: dns && self.dns.unwrap_or(true),
+            // A pod's own word counts, both ways: the node proxy serves every pod that asks.
+            dns: self.dns.unwrap_or(dns),
             ingress_bypass: self.ingress_bypass,
             virtual_interfaces: self.virtual_interfaces.clone(),
         }

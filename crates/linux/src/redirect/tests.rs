@@ -3,17 +3,20 @@ use super::*;
 /// The rules of an ordinary pod, word for word: what other implementations' proxies rely on.
 #[test]
 fn the_rules_are_the_contract() {
-    let text = Redirect {
-        ipv6: true,
-        ..Redirect::default()
-    }
-    .rules();
-    let bare: String = text
-        .lines()
-        .map(|line| line.split(" comment ").next().unwrap_or(line))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    assert_eq!(bare, include_str!("golden/pod.nft"));
+    let bare = |dns| -> String {
+        let text = Redirect {
+            ipv6: true,
+            dns,
+            ..Redirect::default()
+        }
+        .rules();
+        text.lines()
+            .map(|line| line.split(" comment ").next().unwrap_or(line))
+            .flat_map(|line| [line, "\n"])
+            .collect()
+    };
+    assert_eq!(bare(false), include_str!("golden/pod.nft"));
+    assert_eq!(bare(true), include_str!("golden/pod-dns.nft"));
 }
 
 #[test]

@@ -84,14 +84,17 @@ fn facts_are_read_from_the_object() {
 }
 
 #[test]
-fn a_pod_chooses_its_redirect_within_what_is_served() {
+fn a_pod_chooses_its_redirect() {
     let annotated =
         |name: &str, value: &str| pod(json!({ "metadata": { "annotations": { name: value } } }));
     assert!(
-        !annotated(ANNOTATION_DNS_CAPTURE, "true")
+        annotated(ANNOTATION_DNS_CAPTURE, "true")
             .redirect(true, false)
             .dns
     );
+    let nonsense = annotated(ANNOTATION_DNS_CAPTURE, "perhaps");
+    assert!(nonsense.redirect(true, true).dns && !nonsense.redirect(true, false).dns);
+    assert!(!pod(json!({})).redirect(true, false).dns);
     assert!(
         !annotated(ANNOTATION_DNS_CAPTURE, "false")
             .redirect(true, true)
