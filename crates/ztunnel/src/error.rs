@@ -75,10 +75,16 @@ pub(crate) enum Failure {
         port: u16,
         why: NoEndpointText,
     },
-    #[error(
-        "{0} has a waypoint, which this version cannot reach; refused rather than passed by it"
-    )]
-    Waypoint(Arc<str>),
+    #[error("{of} is behind waypoint {waypoint}, but {why}; refused rather than led past it")]
+    Waypoint {
+        of: Arc<str>,
+        waypoint: Arc<str>,
+        why: NoWaypoint,
+    },
+    #[error("it came around waypoint {0}, through which all traffic must come")]
+    Bypassed(Arc<str>),
+    #[error(transparent)]
+    Lookup(#[from] tulle_dns::LookupError),
     #[error("workload {0} has no address that can be dialled")]
     NoAddress(Arc<str>),
     #[error("workload {0} is in another network, whose gateway this version cannot use")]
@@ -120,6 +126,21 @@ pub(crate) enum Failure {
     Removed,
 }
 
+/// What keeps a waypoint from being reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoWaypoint {
+    #[error("the mesh does not know it (is its Gateway still there?)")]
+    Unknown,
+    #[error("it has no port {0}")]
+    Port(u16),
+    #[error("it has no endpoint (does its Deployment run?)")]
+    Empty,
+    #[error("none of its endpoints is ready")]
+    Unhealthy,
+    #[error("none of its endpoints is where its traffic must stay")]
+    Scope,
+}
+
 /// A reason of the model in words.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoEndpointText(pub(crate) NoEndpoint);
@@ -142,7 +163,7 @@ pub(crate) const NETWORK_POLICY_HINT: &str =
 impl Failure {
     pub(crate) fn flags(&self) -> ResponseFlags {
         match self {
-            Self::Denied(_) | Self::DeniedLater(_) => ResponseFlags::Denied,
+            Self::Denied(_) | Self::DeniedLater(_) | Self::Bypassed(_) => ResponseFlags::Denied,
             Self::Certificate(_) => ResponseFlags::Identity,
             Self::DialTimeout { hint, .. } if !hint.is_empty() => ResponseFlags::NetworkPolicy,
             Self::Tunnel(error) | Self::Open(tulle_hbone::OpenError::Tunnel(error)) => {
@@ -158,7 +179,9 @@ impl Failure {
     /// Whether another endpoint may do better. Only asked while no byte was moved.
     pub(crate) fn another_may_answer(&self) -> bool {
         match self {
-            Self::Dial { .. } | Self::DialTimeout { .. } | Self::Tunnel(_) => true,
+            Self::Dial { .. } | Self::DialTimeout { .. } | Self::Tunnel(_) | Self::Lookup(_) => {
+                true
+            }
             Self::Open(tulle_hbone::OpenError::Refused { status }) => *status == 503,
             Self::Open(tulle_hbone::OpenError::Invalid(_)) => false,
             Self::Open(_) => true,

@@ -13,6 +13,7 @@ use tulle_linux::socket;
 use tulle_model::{Identity, Service, Workload};
 use tulle_telemetry::Reporter;
 
+use crate::bypass::Arrived;
 use crate::connections::{Check, Shown};
 use crate::dial::{dial, reset};
 use crate::error::{Failure, relay_failure};
@@ -102,6 +103,7 @@ async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request
     let Target {
         destination,
         service,
+        addressed,
     } = match target {
         Ok(target) => target,
         Err((status, failure)) => {
@@ -131,7 +133,16 @@ async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request
         peer_ip,
         destination,
     );
-    if let Err(denied) = check.decide(&snapshot) {
+    let allowed = check.decide(&snapshot).and_then(|()| {
+        let arrived = Arrived {
+            workload: &workload,
+            port: destination.port(),
+            peer: Some(&arrival.peer),
+            addressed: service.as_deref().filter(|_| addressed),
+        };
+        worker.shared.bypass.judge(&snapshot.mesh, arrived)
+    });
+    if let Err(denied) = allowed {
         report.end(&worker.shard, (0, 0), Some(&denied));
         return request.refuse(401);
     }

@@ -6,9 +6,11 @@
 //! and [`inbound_plain`] hold one each.
 
 mod admin;
+mod bypass;
 mod connections;
 mod dial;
 mod discovery;
+mod dns;
 mod error;
 #[cfg(test)]
 mod fixtures;
@@ -30,7 +32,7 @@ mod zds;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use tulle_api::contract::{PORT_HBONE, PORT_INBOUND_PLAIN, PORT_OUTBOUND};
+use tulle_api::contract::{PORT_DNS, PORT_HBONE, PORT_INBOUND_PLAIN, PORT_OUTBOUND};
 
 pub use error::Error;
 pub use options::Options;
@@ -48,5 +50,5 @@ pub fn main_keeper(program: impl Into<PathBuf>, arguments: Vec<OsString>) -> Res
 
 /// Whether a port is the proxy's own in every pod: nobody may be led there.
 fn is_own_port(port: u16) -> bool {
-    [PORT_OUTBOUND, PORT_INBOUND_PLAIN, PORT_HBONE].contains(&port)
+    [PORT_OUTBOUND, PORT_INBOUND_PLAIN, PORT_HBONE, PORT_DNS].contains(&port)
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tulle_api::contract;
+use tulle_dns::{Resolvers, Zone};
 use tulle_hbone::Settings;
 use tulle_xds::endpoint::{Endpoint, RootSource};
 use tulle_xds::node::NodeInfo;
@@ -44,6 +45,12 @@ pub struct Options {
     pub certificate_lifetime: Duration,
     /// `COMPLIANCE_POLICY=pqc`.
     pub post_quantum: bool,
+    /// `ISTIO_META_DNS_CAPTURE` is not `false`: pods may ask this proxy for names. Which do, the redirect rules decide.
+    pub dns: bool,
+    /// `CLUSTER_DOMAIN`, `IPV6_ENABLED`, `PREFERED_SERVICE_NAMESPACE` (upstream's spelling): how names are read.
+    pub zone: Zone,
+    /// From `/etc/resolv.conf`, or the file that `TULLE_RESOLV_CONF` names.
+    pub resolvers: Resolvers,
     /// How long connections may go on after the process was asked to end.
     pub drain: Duration,
     /// Port of the admin pages, on loopback.
@@ -102,11 +109,33 @@ impl Options {
             certificate_lifetime: duration(&vars, "SECRET_TTL")?
                 .unwrap_or(Duration::from_secs(24 * 3600)),
             post_quantum: text("COMPLIANCE_POLICY").is_some_and(|p| p == "pqc"),
+            dns: text("ISTIO_META_DNS_CAPTURE").is_none_or(|v| v.eq_ignore_ascii_case("true")),
+            zone: Zone {
+                cluster_domain: text("CLUSTER_DOMAIN")
+                    .unwrap_or_else(|| contract::CLUSTER_DOMAIN.to_owned())
+                    .trim_matches('.')
+                    .into(),
+                ipv6: parse(&vars, "IPV6_ENABLED")?.unwrap_or(true),
+                preferred_namespace: text("PREFERED_SERVICE_NAMESPACE").map(Into::into),
+            },
+            resolvers: resolvers(text("TULLE_RESOLV_CONF").as_deref()),
             drain: drain(&vars)?,
             admin_port: contract::PORT_ADMIN,
             metrics_port: contract::PORT_METRICS,
             ready_port: contract::PORT_READY,
         })
+    }
+}
+
+/// Without a readable file nobody can be asked: names of the mesh are answered all the same.
+fn resolvers(path: Option<&str>) -> Resolvers {
+    let path = path.unwrap_or("/etc/resolv.conf");
+    match std::fs::read_to_string(path) {
+        Ok(text) => Resolvers::parse(&text),
+        Err(error) => {
+            tracing::warn!(path, %error, "no resolver is known");
+            Resolvers::default()
+        }
     }
 }
 

@@ -16,12 +16,13 @@ use tulle_telemetry::Reporter;
 
 use crate::connections::Shown;
 use crate::dial::{dial, reset};
+use crate::dns;
 use crate::error::{Failure, NETWORK_POLICY_HINT, relay_failure};
 use crate::limits::{CONNECTIONS_PER_WORKER, ENDPOINT_ATTEMPTS};
 use crate::pod::Pod;
 use crate::report::{Known, Report, early_failure};
 use crate::worker::{TunnelKey, Worker};
-use route::{Hop, Route, route};
+use route::{Hop, Question, Route, route};
 
 pub(crate) use headers::baggage;
 
@@ -53,17 +54,23 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
     // An endpoint that does not answer is exchanged for another as long as no byte was taken from the application.
     let mut tried: Vec<Arc<str>> = Vec::new();
     let (report, shown, upstream) = loop {
-        let routed = route(&state.load(), &client, original, &tried, &mut rand::random);
-        let route = match routed {
+        let asked = Question {
+            client: &client,
+            original,
+            tried: &tried,
+        };
+        let mut route = match route(&state.load(), asked, &mut rand::random) {
             Ok(route) => route,
             Err(failure) => {
                 early_failure(Reporter::Source, source, original, &failure);
                 return reset(app);
             }
         };
-        let connecting = connect(&worker, &pod, &client, &route, source).await;
-        if let (Err(failure), Some(endpoint), Some(_)) =
-            (&connecting, &route.workload, &route.service)
+        let connecting = match look_up(&worker, &client, original, &mut route).await {
+            Ok(()) => connect(&worker, &pod, &client, &route, source).await,
+            Err(failure) => Err(failure),
+        };
+        if let (Err(failure), Some(endpoint), true) = (&connecting, &route.workload, route.drawn)
             && failure.another_may_answer()
             && tried.len() + 1 < ENDPOINT_ATTEMPTS
         {
@@ -71,7 +78,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
             tried.push(endpoint.uid.clone());
             continue;
         }
-        let report = open_report(&worker, began, &client, &route, source);
+        let report = open_report(&worker, began, &client, &route, source, original);
         let shown = show(&pod, &route, source, original);
         match connecting {
             Ok(upstream) => break (report, shown, upstream),
@@ -100,6 +107,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
     report.end(&worker.shard, registered.finish(), failure.as_ref());
 }
 
+/// Where a workload has only a name: finds the address for it.
+async fn look_up(
+    worker: &Worker,
+    client: &Workload,
+    original: SocketAddr,
+    route: &mut Route,
+) -> Result<(), Failure> {
+    if let Hop::Named { hostname, .. } = &route.hop {
+        let address = dns::address(worker, client, hostname, original.ip()).await?;
+        route.hop = route.hop.at(address);
+    }
+    Ok(())
+}
+
 /// Where the application wanted to go. The proxy's own ports are nobody's destination.
 fn destination(app: &TcpStream) -> Result<SocketAddr, (Option<SocketAddr>, Failure)> {
     let failed = |error: std::io::Error| (None, Failure::Socket(Arc::new(error)));
@@ -121,6 +142,7 @@ async fn connect(
 ) -> Result<Upstream, Failure> {
     let mark = worker.shared.options.mark;
     match &route.hop {
+        Hop::Named { hostname, .. } => Err(Failure::NoAddress(hostname.clone())),
         Hop::Plain(to) => {
             let peer = dial(&pod.netns, *to, None, mark, "").await?;
             Ok(Upstream::Plain(peer))
@@ -181,10 +203,12 @@ fn open_report(
     client: &Arc<Workload>,
     route: &Route,
     source: SocketAddr,
+    original: SocketAddr,
 ) -> Report {
     let own = client.identity();
     let (to, tunnel) = match &route.hop {
         Hop::Plain(to) => (*to, None),
+        Hop::Named { .. } => (original, None),
         Hop::Tunnel {
             to,
             authority,
@@ -209,6 +233,7 @@ fn open_report(
 fn show(pod: &Pod, route: &Route, source: SocketAddr, original: SocketAddr) -> Shown {
     let (actual, tunnel) = match &route.hop {
         Hop::Plain(to) => (*to, false),
+        Hop::Named { .. } => (original, false),
         Hop::Tunnel { to, .. } => (*to, true),
     };
     Shown {

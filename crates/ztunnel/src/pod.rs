@@ -85,6 +85,17 @@ impl Pod {
             .map_err(|_| Failure::UnknownPod(self.name()))
     }
 
+    /// The pod's workload where no address of its own is at hand.
+    pub(crate) async fn own_workload(&self, state: &State) -> Result<Arc<Workload>, Failure> {
+        if let Some(workload) = self.find(&state.load(), None) {
+            return Ok(workload);
+        }
+        let found = state.wait_for(|snapshot| self.find(snapshot, None));
+        tokio::time::timeout(LOCAL_WORKLOAD_DEADLINE, found)
+            .await
+            .map_err(|_| Failure::UnknownPod(self.name()))
+    }
+
     fn find(&self, snapshot: &Snapshot, own: Option<IpAddr>) -> Option<Arc<Workload>> {
         let by_uid = snapshot.mesh.workload(&self.workload);
         let by_address = || {

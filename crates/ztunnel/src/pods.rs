@@ -15,6 +15,7 @@ use tulle_linux::{NetNs, socket};
 use tulle_model::Identity;
 use tulle_telemetry::{Counter, Gauge, Registry};
 
+use crate::dns::DnsSockets;
 use crate::limits::PODS;
 use crate::pod::{Pod, PodInfo};
 use crate::worker::{Command, Shared};
@@ -49,7 +50,7 @@ impl Sockets {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PodError {
     #[error(
-        "cannot listen in the pod's network namespace: {0}; does the application use port 15001, 15006 or 15008?"
+        "cannot listen in the pod's network namespace: {0}; does the application use port 15001, 15006, 15008 or 15053?"
     )]
     Listen(#[source] io::Error),
     #[error("{PODS} pods are served already")]
@@ -250,7 +251,10 @@ impl Pods {
         let pod = Arc::new(Pod::new(uid, info, netns, &options.cluster_id, network));
         let snapshot = self.shared.state.load();
         let identity = pod.expected_identity(&snapshot, &options.trust_domain);
-        let complete = complete(&pod.netns, sockets, self.workers.len());
+        let complete = complete(&pod.netns, sockets, self.workers.len()).and_then(|sockets| {
+            let dns = options.dns.then(|| DnsSockets::open(&pod.netns));
+            Ok((sockets, dns.transpose()?))
+        });
         let entry = Entry {
             pod: pod.clone(),
             identity: identity.clone(),
@@ -258,10 +262,13 @@ impl Pods {
         };
         self.entries.insert(uid.to_owned(), entry);
         self.publish();
-        let sockets = complete.map_err(PodError::Listen)?;
+        let (sockets, mut dns) = complete.map_err(PodError::Listen)?;
         self.keep(&pod, &sockets).await;
-        for (worker, sockets) in self.workers.iter().zip(sockets) {
-            let sent = worker.send(Command::Add(pod.clone(), sockets)).await;
+        // One worker answers a pod's queries: they are few, and four more descriptors per worker are many.
+        let chosen = self.entries.len() % self.workers.len().max(1);
+        for (index, (worker, sockets)) in self.workers.iter().zip(sockets).enumerate() {
+            let dns = dns.take_if(|_| index == chosen);
+            let sent = worker.send(Command::Add(pod.clone(), sockets, dns)).await;
             sent.map_err(|_| PodError::Worker)?;
         }
         self.shared.certificates.prefetch(&identity);

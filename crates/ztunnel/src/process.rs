@@ -17,7 +17,9 @@ use tulle_xds::ca::CertificateAuthority;
 use tulle_xds::client;
 
 use crate::admin::{self, Admin};
+use crate::bypass::BypassMetric;
 use crate::discovery::Discovery;
+use crate::dns::LookupMetric;
 use crate::error::Error;
 use crate::limits::WORKER_COMMANDS;
 use crate::options::Options;
@@ -165,6 +167,9 @@ fn share(
         state: Arc::default(),
         certificates,
         connections: ConnectionMetrics::new(registry),
+        bypass: BypassMetric::new(registry),
+        dns: tulle_dns::Metrics::new(registry),
+        lookups: LookupMetric::new(registry),
         drain,
     };
     (Arc::new(shared), watching)

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tulle_daemon::Drain;
+use tulle_dns::{Lookup, OwnNetwork};
 use tulle_hbone::{Pool, StopReason};
 use tulle_identity::Certificates;
 use tulle_linux::NetNsId;
@@ -18,7 +19,9 @@ use tulle_model::Identity;
 use tulle_telemetry::Shard;
 use tulle_telemetry::limits::SERIES_SWEEP;
 
+use crate::bypass::BypassMetric;
 use crate::connections::{Connections, Shown};
+use crate::dns::{DnsSockets, LookupMetric};
 use crate::limits::{BYTES_INTERVAL, LAST_TURN, POD_LINGER};
 use crate::options::Options;
 use crate::pod::{Pod, PodSerial};
@@ -33,13 +36,16 @@ pub(crate) struct Shared {
     pub(crate) state: Arc<State>,
     pub(crate) certificates: Certificates,
     pub(crate) connections: tulle_telemetry::ConnectionMetrics,
+    pub(crate) bypass: BypassMetric,
+    pub(crate) dns: tulle_dns::Metrics,
+    pub(crate) lookups: LookupMetric,
     pub(crate) drain: Drain,
 }
 
 /// What the main thread asks of a worker.
 pub(crate) enum Command {
     /// Serve a pod.
-    Add(Arc<Pod>, Sockets),
+    Add(Arc<Pod>, Sockets, Option<DnsSockets>),
     /// The pod left the mesh or the node.
     Remove(Arc<Pod>),
     /// A certificate was renewed: no new connections in tunnels of the old one.
@@ -62,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) shard: Shard,
     pub(crate) pool: Pool<TunnelKey>,
+    /// Addresses of workloads that have only a name.
+    pub(crate) lookup: Lookup<OwnNetwork>,
     pub(crate) connections: Connections,
     pub(crate) tunnels: Tunnels,
     pods: RefCell<HashMap<PodSerial, Loops>>,
@@ -103,6 +111,11 @@ impl Worker {
         Self {
             shard: shared.connections.shard(),
             pool: Pool::new(shared.options.hbone.clone()),
+            lookup: Lookup::new(
+                shared.options.resolvers.clone(),
+                OwnNetwork,
+                shared.options.zone.ipv6,
+            ),
             connections: Connections::default(),
             tunnels: Tunnels::default(),
             pods: RefCell::default(),
@@ -121,7 +134,7 @@ impl Worker {
 
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Add(pod, sockets) => match Loops::start(self, &pod, sockets) {
+            Command::Add(pod, sockets, dns) => match Loops::start(self, &pod, sockets, dns) {
                 Ok(loops) => {
                     self.pods.borrow_mut().insert(pod.serial, loops);
                 }

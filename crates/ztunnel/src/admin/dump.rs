@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use tulle_identity::{Dump, DumpedCertificate, Phase};
 use tulle_model::{
-    GatewayAddress, GatewayDestination, Health, HealthPolicy, Mesh, Mode, NetworkAddress, Scope,
-    Service, Tunnel, Workload,
+    GatewayAddress, GatewayDestination, Health, HealthPolicy, IpFamilies, Mesh, Mode,
+    NetworkAddress, Scope, Service, Tunnel, Visibility, WaypointUse, WeightedWaypoint, Workload,
 };
 use tulle_policy::{Action, Match, Policy, Scope as PolicyScope, StringMatch};
 use tulle_telemetry::{Reporter, write_rfc3339};
@@ -59,6 +59,7 @@ fn config(shared: &Shared) -> Value {
         "frameSize": options.hbone.max_frame,
         "poolMaxStreamsPerConn": options.hbone.pool_max_streams,
         "poolUnusedReleaseTimeout": format!("{}s", options.hbone.pool_idle.as_secs()),
+        "dnsProxy": options.dns,
         "secretTtl": format!("{}s", options.certificate_lifetime.as_secs()),
     })
 }
@@ -89,6 +90,9 @@ fn workload(w: &Workload) -> Value {
         "services": w.services.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
     });
     insert_gateway(&mut value, "waypoint", w.waypoint.as_deref());
+    if w.waypoint_enforced {
+        value["waypointEnforced"] = json!(true);
+    }
     insert_gateway(&mut value, "networkGateway", w.network_gateway.as_deref());
     value
 }
@@ -128,9 +132,17 @@ fn service(mesh: &Mesh, s: &Service) -> Value {
         "ports": ports.collect::<Map<_, _>>(),
         "endpoints": endpoints.collect::<Map<_, _>>(),
         "subjectAltNames": s.subject_alt_names,
-        "ipFamilies": Value::Null,
+        "ipFamilies": match s.families {
+            IpFamilies::Automatic => Value::Null,
+            IpFamilies::V4 => json!("IPv4"),
+            IpFamilies::V6 => json!("IPv6"),
+            IpFamilies::Dual => json!("Dual"),
+        },
         "canonical": s.canonical,
-        "visibility": "Public",
+        "visibility": match s.visibility {
+            Visibility::Public => "Public",
+            Visibility::Namespace => "Namespace",
+        },
     });
     let balancing = &s.load_balancing;
     if *balancing != tulle_model::LoadBalancing::default() {
@@ -149,7 +161,21 @@ fn service(mesh: &Mesh, s: &Service) -> Value {
         });
     }
     insert_gateway(&mut value, "waypoint", s.waypoint.as_deref());
+    insert_waypoint_use(&mut value, &s.waypoint_use);
     value
+}
+
+fn insert_waypoint_use(value: &mut Value, waypoints: &WaypointUse) {
+    if !waypoints.weighted.is_empty() {
+        let one = |w: &WeightedWaypoint| json!({ "destination": gateway(&w.waypoint), "weight": w.weight });
+        value["weightedWaypoints"] = waypoints.weighted.iter().map(one).collect();
+    }
+    if waypoints.ingress {
+        value["ingressUseWaypoint"] = json!(true);
+    }
+    if waypoints.enforced {
+        value["waypointEnforced"] = json!(true);
+    }
 }
 
 fn scope(scope: &Scope) -> &'static str {
@@ -163,14 +189,18 @@ fn scope(scope: &Scope) -> &'static str {
     }
 }
 
-fn insert_gateway(value: &mut Value, name: &str, gateway: Option<&GatewayAddress>) {
-    if let Some(gateway) = gateway {
-        let destination = match &gateway.destination {
-            GatewayDestination::Service(key) => key.to_string(),
-            GatewayDestination::Address(a) => format!("{}/{}", a.network, a.range.addr()),
-        };
-        value[name] = json!({ "destination": destination, "hboneMtlsPort": gateway.hbone_port });
+fn insert_gateway(value: &mut Value, name: &str, of: Option<&GatewayAddress>) {
+    if let Some(of) = of {
+        value[name] = gateway(of);
     }
+}
+
+fn gateway(gateway: &GatewayAddress) -> Value {
+    let destination = match &gateway.destination {
+        GatewayDestination::Service(key) => key.to_string(),
+        GatewayDestination::Address(a) => format!("{}/{}", a.network, a.range.addr()),
+    };
+    json!({ "destination": destination, "hboneMtlsPort": gateway.hbone_port })
 }
 
 fn policy(p: &Policy) -> Value {

@@ -16,6 +16,8 @@ pub(super) struct Target {
     pub(super) destination: SocketAddr,
     /// The service, for telemetry.
     pub(super) service: Option<Arc<Service>>,
+    /// The peer says that it addressed this service; else it is a guess by the port.
+    pub(super) addressed: bool,
 }
 
 /// Judges an authority; a refusal comes with the status that the peer gets.
@@ -36,15 +38,14 @@ pub(super) fn target(
             .collect::<String>()
             .into()
     };
-    let (destination, service) = match authority.parse::<SocketAddr>() {
+    let (destination, named, guessed) = match authority.parse::<SocketAddr>() {
         Ok(wanted) => {
             if wanted.ip().to_canonical() != local.ip() || wanted.port() == 0 {
                 return Err((400, Failure::Authority(text())));
             }
-            let service = forwarded_host
-                .and_then(|host| served(snapshot, workload, host))
-                .or_else(|| by_port(snapshot, workload, wanted.port()));
-            (SocketAddr::new(local.ip(), wanted.port()), service)
+            let named = forwarded_host.and_then(|host| served(snapshot, workload, host));
+            let guessed = by_port(snapshot, workload, wanted.port());
+            (SocketAddr::new(local.ip(), wanted.port()), named, guessed)
         }
         Err(_) => {
             let (host, port) =
@@ -52,7 +53,7 @@ pub(super) fn target(
             let unknown = || (503, Failure::UnknownService(text()));
             let service = served(snapshot, workload, host).ok_or_else(unknown)?;
             let port = target_port(workload, &service, port).ok_or_else(unknown)?;
-            (SocketAddr::new(local.ip(), port), Some(service))
+            (SocketAddr::new(local.ip(), port), Some(service), None)
         }
     };
     if crate::is_own_port(destination.port()) {
@@ -60,7 +61,8 @@ pub(super) fn target(
     }
     Ok(Target {
         destination,
-        service,
+        addressed: named.is_some(),
+        service: named.or(guessed),
     })
 }
 

@@ -40,6 +40,9 @@ fn the_service_is_told_by_the_client_or_by_the_port() {
         name(ask("10.0.0.2:8080", None).unwrap()).as_deref(),
         Some("web")
     );
+    assert!(ask("10.0.0.2:9000", Some(host)).unwrap().addressed);
+    assert!(!ask("10.0.0.2:8080", None).unwrap().addressed, "a guess");
+    assert!(ask(&format!("{host}:80"), None).unwrap().addressed);
     // One that the pod does not serve is not believed.
     assert_eq!(
         name(ask("10.0.0.2:9000", Some("other.default.svc.cluster.local")).unwrap()),
@@ -100,7 +103,7 @@ fn malformed_authorities_are_refused() {
 
 #[test]
 fn the_proxys_own_ports_are_refused() {
-    for port in [15001, 15006, 15008] {
+    for port in [15001, 15006, 15008, 15053] {
         assert_eq!(ask(&format!("10.0.0.2:{port}"), None).unwrap_err(), 503);
     }
 }

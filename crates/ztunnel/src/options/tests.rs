@@ -24,9 +24,32 @@ fn defaults_are_upstreams() {
         (o.admin_port, o.metrics_port, o.ready_port),
         (15000, 15020, 15021)
     );
+    assert!(o.dns && o.zone.ipv6 && o.zone.preferred_namespace.is_none());
+    assert_eq!(&*o.zone.cluster_domain, "cluster.local");
     assert!(o.original_source && !o.response_baggage && !o.post_quantum);
     let o = options(&[("KUBERNETES_SERVICE_HOST", "10.96.0.1")]).unwrap();
     assert_eq!(o.authority.address, "https://istiod.istio-system.svc:15012");
+}
+
+#[test]
+fn names() {
+    let resolv_conf = std::env::temp_dir().join(format!("tulle-resolv-{}", std::process::id()));
+    std::fs::write(&resolv_conf, "nameserver 10.96.0.10\n").unwrap();
+    let o = options(&[
+        ("ISTIO_META_DNS_CAPTURE", "False"),
+        ("CLUSTER_DOMAIN", "example.org."),
+        ("IPV6_ENABLED", "false"),
+        ("PREFERED_SERVICE_NAMESPACE", "global"),
+        ("TULLE_RESOLV_CONF", resolv_conf.to_str().unwrap()),
+    ]);
+    std::fs::remove_file(&resolv_conf).unwrap();
+    let o = o.unwrap();
+    assert!(!o.dns && !o.zone.ipv6);
+    assert_eq!(&*o.zone.cluster_domain, "example.org");
+    assert_eq!(o.zone.preferred_namespace.as_deref(), Some("global"));
+    assert_eq!(o.resolvers.servers, ["10.96.0.10:53".parse().unwrap()]);
+    let none = options(&[("TULLE_RESOLV_CONF", "/nowhere/resolv.conf")]).unwrap();
+    assert!(none.resolvers.servers.is_empty());
 }
 
 #[test]

@@ -2,16 +2,15 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tulle_model::{
-    GatewayAddress, GatewayDestination, Health, Identity, LoadBalancing, Mode, ServiceKey, Tunnel,
-    Workload,
-};
+use tulle_model::{Health, Identity, LoadBalancing, Mode, Tunnel, Workload};
 
 use super::headers::{baggage, forwarded, traceparent};
-use super::route::{Hop, Route, route};
+use super::route::{Hop, Question, Route, route};
 use crate::error::Failure;
 use crate::fixtures::{endpoint, service, workload};
 use crate::state::Snapshot;
+
+mod waypoints;
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -22,14 +21,22 @@ fn client() -> Arc<Workload> {
 }
 
 fn ask(snapshot: &Snapshot, to: &str) -> Result<Route, Failure> {
-    route(snapshot, &client(), at(to), &[], &mut || 0)
+    ask_as(snapshot, &client(), to, &[], &mut || 0)
 }
 
-fn gateway() -> Option<Box<GatewayAddress>> {
-    Some(Box::new(GatewayAddress {
-        destination: GatewayDestination::Service(ServiceKey::new("default", "waypoint")),
-        hbone_port: 15008,
-    }))
+fn ask_as(
+    snapshot: &Snapshot,
+    client: &Arc<Workload>,
+    to: &str,
+    tried: &[Arc<str>],
+    dice: &mut dyn FnMut() -> u64,
+) -> Result<Route, Failure> {
+    let asked = Question {
+        client,
+        original: at(to),
+        tried,
+    };
+    route(snapshot, asked, dice)
 }
 
 #[test]
@@ -132,34 +139,12 @@ fn an_endpoint_that_failed_is_left_out_while_there_is_another() {
     };
     let mut tried: Vec<Arc<str>> = Vec::new();
     for _ in 0..3 {
-        let route = route(&snapshot, &client(), at("10.96.0.1:80"), &tried, &mut roll).unwrap();
+        let route = ask_as(&snapshot, &client(), "10.96.0.1:80", &tried, &mut roll).unwrap();
         tried.push(route.workload.unwrap().uid.clone());
     }
     assert_eq!(tried.iter().collect::<HashSet<_>>().len(), 3);
     // All failed: better one of them than none.
-    route(&snapshot, &client(), at("10.96.0.1:80"), &tried, &mut roll).unwrap();
-}
-
-#[test]
-fn a_waypoint_is_never_passed_by() {
-    let mut snapshot = Snapshot::default();
-    let mut web = service("web", "10.96.0.1");
-    snapshot
-        .mesh
-        .insert_workload(endpoint(workload("server", "10.0.0.2"), &web));
-    web.waypoint = gateway();
-    snapshot.mesh.insert_service(web);
-    assert!(matches!(
-        ask(&snapshot, "10.96.0.1:80"),
-        Err(Failure::Waypoint(_))
-    ));
-    let mut guarded = workload("guarded", "10.0.0.3");
-    guarded.waypoint = gateway();
-    snapshot.mesh.insert_workload(guarded);
-    assert!(matches!(
-        ask(&snapshot, "10.0.0.3:80"),
-        Err(Failure::Waypoint(_))
-    ));
+    ask_as(&snapshot, &client(), "10.96.0.1:80", &tried, &mut roll).unwrap();
 }
 
 #[test]
@@ -205,7 +190,7 @@ fn the_family_that_was_dialled_is_preferred() {
     snapshot.mesh.insert_service(web);
     let to = |to: &str| match ask(&snapshot, to).unwrap().hop {
         Hop::Tunnel { authority, .. } => authority,
-        Hop::Plain(to) => panic!("plain to {to}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!(to("10.96.0.1:80"), at("10.0.0.2:8080"));
     assert_eq!(to("[fd00::1]:80"), at("[fd00::2]:8080"));
@@ -243,4 +228,71 @@ fn headers_as_istio_writes_them() {
         "00-00000000000000000000000000000001-0000000000000002-00"
     );
     assert_eq!(traceparent(0, 0).len(), 55);
+}
+
+#[test]
+fn a_workload_that_has_only_a_name_is_looked_up() {
+    let mut snapshot = Snapshot::default();
+    let db = service("db", "240.240.0.1");
+    let mut named = endpoint(workload("db-0", "10.0.0.2"), &db);
+    named.addresses.clear();
+    named.hostname = "db.example.com".into();
+    named.tunnel = Tunnel::None;
+    snapshot.mesh.insert_service(db);
+    snapshot.mesh.insert_workload(named.clone());
+    let route = ask(&snapshot, "240.240.0.1:80").unwrap();
+    assert!(route.drawn, "another endpoint may answer");
+    let expected = Hop::Named {
+        hostname: "db.example.com".into(),
+        port: 8080,
+        expected: None,
+    };
+    assert_eq!(route.hop, expected);
+    let found = "192.0.2.7".parse().unwrap();
+    assert_eq!(route.hop.at(found), Hop::Plain(at("192.0.2.7:8080")));
+    assert_eq!(
+        route.hop.at(found).at("192.0.2.8".parse().unwrap()),
+        route.hop.at(found)
+    );
+
+    named.tunnel = Tunnel::Hbone;
+    snapshot.mesh.insert_workload(named);
+    let hop = ask(&snapshot, "240.240.0.1:80").unwrap().hop.at(found);
+    let expected = Hop::Tunnel {
+        to: at("192.0.2.7:15008"),
+        authority: at("192.0.2.7:8080"),
+        expected: [Identity::new("cluster.local", "default", "db-0")].into(),
+    };
+    assert_eq!(hop, expected);
+}
+
+#[test]
+fn a_service_entry_with_a_range_and_endpoints_is_balanced() {
+    let mut snapshot = Snapshot::default();
+    let mut range = service("range", "203.0.113.0");
+    range.addresses[0].range = "203.0.113.0/24".parse().unwrap();
+    let mut outside = endpoint(workload("vm", "198.51.100.1"), &range);
+    outside.tunnel = Tunnel::None;
+    snapshot.mesh.insert_service(range);
+    snapshot.mesh.insert_workload(outside);
+    let route = ask(&snapshot, "203.0.113.77:80").unwrap();
+    assert_eq!(route.hop, Hop::Plain(at("198.51.100.1:8080")));
+    assert!(matches!(
+        ask(&snapshot, "203.0.113.77:81"),
+        Err(Failure::NoEndpoint { .. })
+    ));
+}
+
+#[test]
+fn what_another_namespace_keeps_to_itself_passes_through() {
+    let mut snapshot = Snapshot::default();
+    let mut hidden = service("hidden", "192.0.2.1");
+    hidden.namespace = "other".into();
+    hidden.visibility = tulle_model::Visibility::Namespace;
+    snapshot.mesh.insert_service(hidden);
+    let route = ask(&snapshot, "192.0.2.1:80").unwrap();
+    assert_eq!(
+        (route.hop, route.service),
+        (Hop::Plain(at("192.0.2.1:80")), None)
+    );
 }

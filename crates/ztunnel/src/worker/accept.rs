@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Active, Worker};
 use crate::dial::reset;
+use crate::dns::{self, DnsSockets};
 use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_PER_WORKER};
 use crate::pod::Pod;
 use crate::pods::Sockets;
@@ -28,11 +29,19 @@ enum Arriving {
 pub(super) struct Loops {
     captured: [Rc<Once<()>>; 2],
     hbone: Rc<Once<()>>,
+    /// Empty on all workers of a pod but one.
+    dns: Vec<Rc<Once<()>>>,
 }
 
 impl Loops {
     /// Starts them.
-    pub(super) fn start(worker: &Rc<Worker>, pod: &Arc<Pod>, sockets: Sockets) -> io::Result<Self> {
+    pub(super) fn start(
+        worker: &Rc<Worker>,
+        pod: &Arc<Pod>,
+        sockets: Sockets,
+        dns: Option<DnsSockets>,
+    ) -> io::Result<Self> {
+        let dns = dns.map(|sockets| dns::serve(worker, pod, sockets));
         let start = |listener, arriving| start(worker, pod, listener, arriving);
         Ok(Self {
             captured: [
@@ -40,12 +49,14 @@ impl Loops {
                 start(sockets.plain, Arriving::Plain)?,
             ],
             hbone: start(sockets.hbone, Arriving::Hbone)?,
+            dns: dns.transpose()?.unwrap_or_default(),
         })
     }
 
     /// Ends accepting what the redirect captured.
     pub(super) fn close_captured(&self) {
-        self.captured.iter().for_each(|end| end.tell(()));
+        let ends = self.captured.iter().chain(&self.dns);
+        ends.for_each(|end| end.tell(()));
     }
 
     /// Ends accepting tunnels.

@@ -265,6 +265,11 @@ struct Ca(&'static Authority);
 /// One authority for all, so that control planes may come and go.
 static AUTHORITY: std::sync::OnceLock<Authority> = std::sync::OnceLock::new();
 
+/// Who signs everybody's certificates.
+pub(crate) fn authority() -> &'static Authority {
+    Ca::new().0
+}
+
 impl Ca {
     fn new() -> Self {
         Self(AUTHORITY.get_or_init(|| Authority::new_self_signed("cluster.local").unwrap()))

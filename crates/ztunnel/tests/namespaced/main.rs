@@ -12,7 +12,9 @@
 
 mod control;
 mod mesh;
+mod names;
 mod scenarios;
+mod waypoints;
 
 /// Says which process of the proxy this is.
 const ROLE: &str = "TULLE_TEST_ROLE";

@@ -69,6 +69,8 @@ impl Mesh {
             .unwrap()
             .unwrap();
         std::fs::write(mesh.directory.path().join("token"), "test-token").unwrap();
+        // The first pod of a test may be the resolver.
+        std::fs::write(mesh.resolv_conf(), "nameserver 10.77.1.2\n").unwrap();
         mesh.start_control();
         mesh.start_proxy();
         mesh
@@ -119,10 +121,15 @@ impl Mesh {
             .env("POD_NAMESPACE", "istio-system")
             .env("NODE_NAME", "node-1")
             .env("INSTANCE_IP", "127.0.0.1")
+            .env("TULLE_RESOLV_CONF", self.resolv_conf())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         command
+    }
+
+    fn resolv_conf(&self) -> PathBuf {
+        self.directory.path().join("resolv.conf")
     }
 
     fn log_path(&self) -> PathBuf {

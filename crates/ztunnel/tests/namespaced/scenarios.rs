@@ -510,7 +510,10 @@ fn a_pod_that_discovery_does_not_know_is_refused_and_a_waypoint_is_not_passed_by
     mesh.eventually("a refusal", || {
         is_reset(&client.netns, to(server.ip, 8080)).then_some(())
     });
-    mesh.logged(&["server has a waypoint, which this version cannot reach"]);
+    mesh.logged(&[
+        "server is behind waypoint default/waypoint.default.svc.cluster.local, but the mesh does not know it",
+        "refused rather than led past it",
+    ]);
 }
 
 #[test]
