@@ -13,7 +13,7 @@ use crate::network::Subnets;
 use crate::pki::Authority;
 use crate::process::run;
 use crate::wiring::{SERVER, node_name};
-use crate::{Name, Programs, cgroup, config, health, image, limits};
+use crate::{Name, Programs, cgroup, config, health, image, limits, load_balancer};
 
 /// Everything that the parts need to know.
 pub(crate) struct Cluster<'a> {
@@ -335,6 +335,29 @@ impl Cluster<'_> {
         let manifest = self.dir.join("dns.yaml");
         write(&manifest, &config::dns_manifest(&self.subnets))?;
         self.apply("the Service of cluster DNS", &manifest)
+    }
+
+    /// MetalLB: its image on all nodes, its definitions, itself, and the addresses.
+    pub(crate) fn apply_load_balancer(&self, nodes: &[Machine]) -> Result<()> {
+        let archive = self.dir.join("metallb.tar");
+        image::write_docker_archive(&[load_balancer::image(self.programs)?], &archive)?;
+        for node in nodes {
+            import_image(node, self.programs, &archive)?;
+        }
+        fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
+        self.apply(
+            "MetalLB's definitions",
+            &self.programs.metallb_definitions(),
+        )?;
+        for (name, text) in [
+            ("workloads", load_balancer::workloads()),
+            ("pool", load_balancer::pool(&self.subnets)),
+        ] {
+            let manifest = self.dir.join(format!("metallb-{name}.yaml"));
+            write(&manifest, &text)?;
+            self.apply(&format!("MetalLB's {name}"), &manifest)?;
+        }
+        Ok(())
     }
 
     /// Waits until pods can be made and reach Services by name.

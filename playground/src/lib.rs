@@ -23,6 +23,7 @@ pub mod image;
 pub mod images;
 pub mod interrupt;
 mod limits;
+mod load_balancer;
 mod machine;
 mod name;
 mod network;

@@ -53,6 +53,9 @@ enum Action {
         /// Leave the Gateway API's resource definitions out.
         #[arg(long)]
         no_gateway_api: bool,
+        /// Give no addresses to Services of type LoadBalancer.
+        #[arg(long)]
+        no_load_balancer: bool,
     },
     /// Stop a playground and remove everything that it made.
     Down {
@@ -146,6 +149,7 @@ fn run(action: Action) -> Result<ExitCode> {
             nodes,
             subnet,
             no_gateway_api,
+            no_load_balancer,
         } => {
             interrupt::watch()?;
             let options = Options {
@@ -154,6 +158,7 @@ fn run(action: Action) -> Result<ExitCode> {
                 directory: which.directory,
                 subnet,
                 gateway_api: !no_gateway_api,
+                load_balancer: !no_load_balancer,
             };
             let playground = Playground::up(&options, &mut Progress::stderr())?.keep();
             environment(&playground)?;

@@ -51,6 +51,11 @@ impl Subnets {
         self.address(0, 10 + octet(n))
     }
 
+    /// First and last address that Services of type LoadBalancer get: on the bridge, where the host reaches them.
+    pub fn load_balancers(&self) -> (Ipv4Addr, Ipv4Addr) {
+        (self.address(0, 200), self.address(0, 250))
+    }
+
     /// All pods of all nodes.
     pub fn pods(&self) -> Ipv4Net {
         self.subnet(16, 20)

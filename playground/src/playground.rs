@@ -32,6 +32,8 @@ pub struct Options {
     pub subnet: Option<Ipv4Net>,
     /// Whether to apply the Gateway API's resource definitions.
     pub gateway_api: bool,
+    /// Whether Services of type LoadBalancer get addresses (MetalLB). They come a few seconds after the start.
+    pub load_balancer: bool,
 }
 
 impl Options {
@@ -43,6 +45,7 @@ impl Options {
             directory: PathBuf::from(state::DIRECTORY),
             subnet: None,
             gateway_api: true,
+            load_balancer: true,
         }
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use crate::{Progress, interrupt, limits, preflight, prerequisites};
+use crate::{Progress, interrupt, limits, load_balancer, preflight, prerequisites};
 
 /// Kubernetes, etcd and kubectl: the module of `kubernetes/`.
 const GO_MOD: &str = include_str!("../kubernetes/go.mod");
@@ -30,7 +30,7 @@ const PARTS: [&str; 7] = [
     "kubectl",
 ];
 /// Programs that install as they are: what they are, at which version, packages, and the directory they go to.
-const INSTALLED: [(&str, &str, &[&str], &str); 3] = [
+const INSTALLED: [(&str, &str, &[&str], &str); 4] = [
     (
         "containerd",
         "v2.4.2",
@@ -54,9 +54,25 @@ const INSTALLED: [(&str, &str, &[&str], &str); 3] = [
         "cni",
     ),
     ("CoreDNS", "v1.15.0", &["github.com/coredns/coredns"], "bin"),
+    (
+        "MetalLB",
+        "v0.15.2",
+        &[
+            "go.universe.tf/metallb/controller",
+            "go.universe.tf/metallb/speaker",
+        ],
+        "metallb",
+    ),
 ];
 /// The module whose `config/crd` holds the Gateway API's resource definitions.
 const GATEWAY_API: &str = "sigs.k8s.io/gateway-api@v1.6.3";
+/// Definitions that are taken from the experimental channel: routes with retries, and the retry budget. All others are standard.
+const EXPERIMENTAL: [&str; 2] = [
+    "gateway.networking.k8s.io_httproutes.yaml",
+    "gateway.networking.x-k8s.io_xbackendtrafficpolicies.yaml",
+];
+/// The module whose manifest holds MetalLB's resource definitions and rights. Must agree with [`INSTALLED`] (a test compares).
+const METALLB: &str = "go.universe.tf/metallb@v0.15.2";
 
 /// A directory of built programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +145,16 @@ impl Programs {
         self.dir.join("gateway-api.yaml")
     }
 
+    /// MetalLB's resource definitions and rights, as one manifest.
+    pub(crate) fn metallb_definitions(&self) -> PathBuf {
+        self.dir.join("metallb.yaml")
+    }
+
+    /// MetalLB's two programs.
+    pub(crate) fn metallb(&self, name: &str) -> PathBuf {
+        self.dir.join("metallb").join(name)
+    }
+
     pub(crate) fn bin(&self) -> PathBuf {
         self.dir.join("bin")
     }
@@ -141,12 +167,20 @@ impl Programs {
 /// Names the cache by all that goes into it.
 fn version_hash() -> String {
     let mut hash = Sha256::new();
-    for part in [GO_MOD, GO_SUM, MAIN_GO, PAUSE_C, KUBERNETES, GATEWAY_API] {
+    for part in [
+        GO_MOD,
+        GO_SUM,
+        MAIN_GO,
+        PAUSE_C,
+        KUBERNETES,
+        GATEWAY_API,
+        METALLB,
+    ] {
         hash.update(part);
         hash.update([0]);
     }
     hash.update(format!(
-        "{PARTS:?} {INSTALLED:?} {}",
+        "{PARTS:?} {INSTALLED:?} {EXPERIMENTAL:?} {}",
         std::env::consts::ARCH
     ));
     hash.finalize()
@@ -194,7 +228,7 @@ impl Builder {
         let go = prerequisites::go().context(
             "building the playground's Kubernetes needs Go 1.21 or newer; `playground prerequisites --install` installs it",
         )?;
-        for part in ["bin", "cni", "path", "source"] {
+        for part in ["bin", "cni", "metallb", "path", "source"] {
             let path = dir.join(part);
             fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         }
@@ -217,6 +251,7 @@ impl Builder {
         }
         self.pause(progress)?;
         self.gateway_api(progress)?;
+        self.metallb(progress)?;
         self.kubernetes(progress)?;
         for (what, version, packages, to) in INSTALLED {
             progress.step(&format!("build {what} {version}"), |progress| {
@@ -284,42 +319,76 @@ impl Builder {
     }
 
     fn gateway_api(&self, progress: &mut Progress) -> Result<()> {
+        progress.step(&format!("fetch the definitions of {GATEWAY_API}"), |_| {
+            let definitions = self.module(GATEWAY_API)?.join("config/crd");
+            let manifest = gateway_api_manifest(&definitions)?;
+            fs::write(self.dir.join("gateway-api.yaml"), manifest)
+                .context("writing gateway-api.yaml")
+        })
+    }
+
+    fn metallb(&self, progress: &mut Progress) -> Result<()> {
+        progress.step(&format!("fetch the definitions of {METALLB}"), |_| {
+            let path = self
+                .module(METALLB)?
+                .join("config/manifests/metallb-native.yaml");
+            let manifest =
+                fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            let definitions = load_balancer::definitions(&manifest);
+            ensure!(
+                definitions.contains("kind: CustomResourceDefinition"),
+                "no resource definition in {}",
+                path.display()
+            );
+            fs::write(self.dir.join("metallb.yaml"), definitions).context("writing metallb.yaml")
+        })
+    }
+
+    /// Downloads the sources of a module; returns their directory.
+    fn module(&self, module: &str) -> Result<PathBuf> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Downloaded {
             dir: PathBuf,
         }
-        progress.step(&format!("fetch the definitions of {GATEWAY_API}"), |_| {
-            let output =
-                crate::process::run(self.go().args(["mod", "download", "-json", GATEWAY_API]))?;
-            let module: Downloaded =
-                serde_json::from_slice(&output).context("reading what `go mod download` says")?;
-            let dir = module.dir.join("config/crd/standard");
-            let listed =
-                fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))?;
-            let mut files: Vec<_> = listed.flatten().map(|entry| entry.path()).collect();
-            files.sort();
-            let mut manifest = String::new();
-            for file in files
-                .iter()
-                .filter(|file| file.extension().is_some_and(|end| end == "yaml"))
-            {
-                let text = fs::read_to_string(file)
-                    .with_context(|| format!("reading {}", file.display()))?;
-                if text.contains("kind: CustomResourceDefinition") {
-                    manifest.push_str("---\n");
-                    manifest.push_str(&text);
-                }
-            }
-            ensure!(
-                !manifest.is_empty(),
-                "no resource definition in {}",
-                dir.display()
-            );
-            fs::write(self.dir.join("gateway-api.yaml"), manifest)
-                .context("writing gateway-api.yaml")
-        })
+        let output = crate::process::run(self.go().args(["mod", "download", "-json", module]))?;
+        let module: Downloaded =
+            serde_json::from_slice(&output).context("reading what `go mod download` says")?;
+        Ok(module.dir)
     }
+}
+
+/// The standard channel, with what [`EXPERIMENTAL`] names in its experimental form.
+fn gateway_api_manifest(definitions: &Path) -> Result<String> {
+    let standard = definitions.join("standard");
+    let listed =
+        fs::read_dir(&standard).with_context(|| format!("listing {}", standard.display()))?;
+    let names = listed
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.chain(EXPERIMENTAL.map(str::to_owned)).collect();
+    names.sort();
+    names.dedup();
+    let mut manifest = String::new();
+    for name in names.iter().filter(|name| name.ends_with(".yaml")) {
+        let channel = match EXPERIMENTAL.contains(&name.as_str()) {
+            true => "experimental",
+            false => "standard",
+        };
+        let file = definitions.join(channel).join(name);
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        if text.contains("kind: CustomResourceDefinition") {
+            manifest.push_str("---\n");
+            manifest.push_str(&text);
+        }
+    }
+    ensure!(
+        !manifest.is_empty(),
+        "no resource definition in {}",
+        standard.display()
+    );
+    Ok(manifest)
 }
 
 /// A symbolic link, also if an interrupted build made it already.

@@ -113,8 +113,13 @@ impl Start {
                     ),
                     false => Ok(()),
                 });
+                let balancer = scope.spawn(|| match options.load_balancer {
+                    // The first machine is the server's.
+                    true => cluster.apply_load_balancer(machines.get(1..).unwrap_or_default()),
+                    false => Ok(()),
+                });
                 let ready = cluster.apply_dns().and_then(|()| cluster.wait_ready());
-                ready.and(join(definitions))
+                ready.and(join(definitions)).and(join(balancer))
             })
         })?;
         Ok(machines)

@@ -320,6 +320,19 @@ fn what_kubernetes_promises_works() {
         "server-2"
     );
 
+    // From the host, and from a pod, by an address that MetalLB gives and announces.
+    let path = "--output=jsonpath={.status.loadBalancer.ingress[0].ip}";
+    let address = eventually("an address", || {
+        let said = try_kubectl(&playground, &["get", "service", "server-balanced", path])?;
+        said.parse::<std::net::Ipv4Addr>()
+            .map_err(|error| format!("{said:?}: {error}"))
+    });
+    let (first, last) = playground.subnets().load_balancers();
+    assert!((first..=last).contains(&address), "{address}");
+    let said = eventually("the address answers", || ask(&format!("{address}:80")));
+    assert!(said.starts_with("server-"), "{said}");
+    assert!(get("client", &address.to_string()).starts_with("server-"));
+
     // The API server by its Service, and an address outside the cluster.
     let version = from(
         "client",
