@@ -25,4 +25,4 @@ pub use progress::{Event, Progress, Silent};
 pub use ready::{Component, Readiness};
 pub use status::{ComponentStatus, NodeStatus, Status, status};
 pub use uninstall::{ANNOTATION_UNENROLL, UninstallOptions, Uninstalled, uninstall};
-pub use values::{CniValues, PilotValues, Resources, SetError, Values, ZtunnelValues};
+pub use values::{CniValues, PilotValues, ProxyValues, Resources, SetError, Values, ZtunnelValues};

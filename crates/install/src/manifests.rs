@@ -5,6 +5,8 @@ mod control_plane;
 mod metadata;
 mod node_agent;
 mod pod;
+mod proxies;
+mod webhook;
 mod ztunnel;
 
 use serde::Serialize;
@@ -82,6 +84,7 @@ pub fn objects(values: &Values) -> Result<Vec<Rendered>, SetError> {
     all.add(Phase::Foundations, &access::control_plane_role_binding())?;
     all.add(Phase::Foundations, &control_plane::mesh_config(values)?)?;
     all.add(Phase::Foundations, &control_plane::service())?;
+    all.add(Phase::Foundations, &webhook::configuration())?;
     if values.cni.resource_quota {
         all.add(Phase::Foundations, &node_agent::resource_quota())?;
     }

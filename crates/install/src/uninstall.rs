@@ -12,6 +12,8 @@ use tulle_cluster::kube::ResourceExt;
 use tulle_cluster::kube::api::ListParams;
 use tulle_cluster::{Api, Client, FIELD_MANAGER, Objects};
 
+mod deployed;
+
 use crate::error::Error;
 use crate::install::ANNOTATION_CREATED;
 use crate::limits::{LOOK_EVERY, OBJECT_GONE_DEADLINE, PODS_GONE_DEADLINE, PODS_NAMED};
@@ -78,6 +80,10 @@ pub async fn uninstall(
         let name = format!("{} removed", component.name());
         report.deleted += run.step(&name, run.remove_component(component)).await?;
     }
+    // Nobody makes them anew now.
+    report.deleted += run
+        .step("waypoints and gateways removed", run.remove_deployed())
+        .await?;
     report.deleted += run
         .step("rights and configuration removed", run.remove_rest())
         .await?;
@@ -91,6 +97,9 @@ pub async fn uninstall(
                 .to_owned(),
         );
     }
+    report.kept.push(
+        "your Gateways and routes are kept; what ran for them is gone, and the next installation makes it again".to_owned(),
+    );
     report.kept.push(
         "labels and annotations on your namespaces and pods are yours and stay; without the mesh they do nothing".to_owned(),
     );

@@ -34,6 +34,10 @@ pub struct Values {
     pub cni: CniValues,
     /// The node proxy (DaemonSet ztunnel).
     pub ztunnel: ZtunnelValues,
+    /// Waypoints, which the control plane deploys.
+    pub waypoint: ProxyValues,
+    /// Gateways of class `istio`, likewise, and those with `image: auto`.
+    pub gateway: ProxyValues,
 }
 
 /// Values of the control plane.
@@ -60,6 +64,8 @@ pub struct CniValues {
     pub exclude_namespaces: Vec<String>,
     /// Redirect IPv6 as well. Off only for nodes whose kernel has none.
     pub ipv6: bool,
+    /// Enrolled pods ask their node proxy for names: of ServiceEntries, too. Off, or per pod by annotation.
+    pub dns_capture: bool,
     /// A ResourceQuota that permits node-critical pods outside kube-system (GKE refuses them without).
     pub resource_quota: bool,
     /// CPU and memory.
@@ -73,6 +79,18 @@ pub struct CniValues {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ZtunnelValues {
     /// How long a ztunnel that stops lets connections go on, in seconds.
+    pub termination_grace_period_seconds: i64,
+    /// CPU and memory.
+    pub resources: Resources,
+    /// More environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Values of layer 7 proxies; each Gateway may have its own by `infrastructure.parametersRef`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProxyValues {
+    /// How long a proxy that stops lets requests go on, in seconds.
     pub termination_grace_period_seconds: i64,
     /// CPU and memory.
     pub resources: Resources,
@@ -117,6 +135,8 @@ impl Default for Values {
             pilot: PilotValues::default(),
             cni: CniValues::default(),
             ztunnel: ZtunnelValues::default(),
+            waypoint: ProxyValues::default(),
+            gateway: ProxyValues::default(),
         }
     }
 }
@@ -138,6 +158,7 @@ impl Default for CniValues {
             cni_netns_dir: "/var/run/netns".to_owned(),
             exclude_namespaces: vec!["kube-system".to_owned()],
             ipv6: true,
+            dns_capture: true,
             resource_quota: false,
             resources: Resources::requests("20m", "32Mi"),
             env: BTreeMap::new(),
@@ -150,6 +171,22 @@ impl Default for ZtunnelValues {
         ZtunnelValues {
             termination_grace_period_seconds: 30,
             resources: Resources::requests("50m", "48Mi"),
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for ProxyValues {
+    fn default() -> Self {
+        let limits = [("cpu", "2"), ("memory", "1Gi")];
+        ProxyValues {
+            termination_grace_period_seconds: 30,
+            resources: Resources {
+                limits: limits
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+                ..Resources::requests("50m", "64Mi")
+            },
             env: BTreeMap::new(),
         }
     }
@@ -246,10 +283,23 @@ impl Values {
         if self.cluster_id.is_empty() {
             return unusable("clusterId", "", "metrics and certificate requests carry it");
         }
-        if self.ztunnel.termination_grace_period_seconds < 1 {
-            let given = self.ztunnel.termination_grace_period_seconds.to_string();
-            let path = "ztunnel.terminationGracePeriodSeconds";
-            return unusable(path, &given, "at least one second");
+        for (path, seconds) in [
+            (
+                "ztunnel.terminationGracePeriodSeconds",
+                self.ztunnel.termination_grace_period_seconds,
+            ),
+            (
+                "waypoint.terminationGracePeriodSeconds",
+                self.waypoint.termination_grace_period_seconds,
+            ),
+            (
+                "gateway.terminationGracePeriodSeconds",
+                self.gateway.termination_grace_period_seconds,
+            ),
+        ] {
+            if seconds < 1 {
+                return unusable(path, &seconds.to_string(), "at least one second");
+            }
         }
         Ok(())
     }

@@ -11,12 +11,15 @@ use tulle_api::k8s_openapi::api::rbac::v1::{
 
 use super::metadata::{CNI, ISTIOD, Part, ZTUNNEL};
 use super::pod::pull_secrets;
+use super::webhook::NAME as WEBHOOK;
 use crate::values::Values;
 
 /// Account of the node agent; Istio's name for it differs from the DaemonSet's.
 pub(super) const NODE_AGENT_ACCOUNT: &str = "istio-cni";
 /// Istio's name for the control plane's role, with the namespace at its end.
 const CONTROL_PLANE_ROLE: &str = "istiod-clusterrole-istio-system";
+/// Istio's name for the role of what deploys gateways.
+const DEPLOYER_ROLE: &str = "istiod-gateway-controller-istio-system";
 
 const READ: &[&str] = &["get", "list", "watch"];
 const ISTIO_GROUPS: &[&str] = &[
@@ -24,6 +27,23 @@ const ISTIO_GROUPS: &[&str] = &[
     "networking.istio.io",
     "telemetry.istio.io",
     "extensions.istio.io",
+    // Ours.
+    "policy.tulle.mesh",
+];
+/// Kinds of the Gateway API that show a status.
+const GATEWAY_STATUSES: &[&str] = &[
+    "gatewayclasses/status",
+    "gateways/status",
+    "listenersets/status",
+    "httproutes/status",
+    "grpcroutes/status",
+    "tcproutes/status",
+    "tlsroutes/status",
+    "backendtlspolicies/status",
+];
+const WRITE_STATUS: &[&str] = &["get", "update", "patch"];
+const OWN: &[&str] = &[
+    "get", "list", "watch", "create", "update", "patch", "delete",
 ];
 
 /// `istiod`, `istio-cni`, `ztunnel`. The node proxy has no rights at all.
@@ -48,6 +68,11 @@ pub(super) fn cluster_roles() -> Vec<ClusterRole> {
             ..Default::default()
         },
         ClusterRole {
+            metadata: ISTIOD.cluster_metadata(DEPLOYER_ROLE),
+            rules: Some(deployer_rules()),
+            ..Default::default()
+        },
+        ClusterRole {
             metadata: CNI.cluster_metadata(NODE_AGENT_ACCOUNT),
             rules: Some(node_agent_rules()),
             ..Default::default()
@@ -62,12 +87,31 @@ fn control_plane_rules() -> Vec<PolicyRule> {
         rule("discovery.k8s.io", &["endpointslices"], READ),
         // Istio's own resources, and conditions on them: also on those without effect here, which say so.
         rule_in(ISTIO_GROUPS, &["*"], READ),
-        rule_in(ISTIO_GROUPS, &["*/status"], &["get", "update", "patch"]),
+        rule_in(ISTIO_GROUPS, &["*/status"], WRITE_STATUS),
         // Conditions about waypoints on Services.
-        rule("", &["services/status"], &["get", "update", "patch"]),
+        rule("", &["services/status"], WRITE_STATUS),
         // Kinds that appear later, such as the Gateway API's, are noticed; waypoints are Gateways.
         rule("apiextensions.k8s.io", &["customresourcedefinitions"], READ),
         rule("gateway.networking.k8s.io", &["*"], READ),
+        rule("gateway.networking.k8s.io", GATEWAY_STATUSES, WRITE_STATUS),
+        // The two classes. Creating cannot be limited to a name; what exists is never changed.
+        rule(
+            "gateway.networking.k8s.io",
+            &["gatewayclasses"],
+            &["create"],
+        ),
+        // Certificates of listeners and to backends, wherever users keep them; settings of gateways. Which are named is known
+        // from other objects only, so the right cannot be limited to names; what holds no certificate is not kept.
+        rule("", &["secrets", "configmaps"], READ),
+        // The roots by which the API server knows the webhook.
+        named(
+            rule(
+                "admissionregistration.k8s.io",
+                &["mutatingwebhookconfigurations"],
+                &["get", "list", "watch", "patch"],
+            ),
+            &[WEBHOOK],
+        ),
         // Who calls: tokens of node proxies.
         rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         // The root certificates in every namespace. Creating cannot be limited to a name.
@@ -80,6 +124,17 @@ fn control_plane_rules() -> Vec<PolicyRule> {
             ),
             &[CONFIGMAP_ROOT],
         ),
+    ]
+}
+
+/// What waypoints and gateways are made of, in the namespaces of their Gateways. Only objects that were made for a Gateway
+/// are changed.
+fn deployer_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("apps", &["deployments"], OWN),
+        rule("", &["services", "serviceaccounts"], OWN),
+        rule("autoscaling", &["horizontalpodautoscalers"], OWN),
+        rule("policy", &["poddisruptionbudgets"], OWN),
     ]
 }
 
@@ -104,6 +159,7 @@ pub(super) fn cluster_role_bindings() -> Vec<ClusterRoleBinding> {
     };
     vec![
         binding(&ISTIOD, CONTROL_PLANE_ROLE, CONTROL_PLANE),
+        binding(&ISTIOD, DEPLOYER_ROLE, CONTROL_PLANE),
         binding(&CNI, NODE_AGENT_ACCOUNT, NODE_AGENT_ACCOUNT),
     ]
 }

@@ -17,6 +17,7 @@ use tulle_api::k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::metadata::{ISTIOD, table};
 use super::pod::{Environment, container, port, pull_secrets, readiness};
+use super::proxies::template;
 use crate::values::{SetError, Values};
 
 /// The user and group that the control plane runs as; Istio's number.
@@ -120,6 +121,8 @@ fn pod(values: &Values) -> PodSpec {
             .text("DNS_DOMAIN", &values.cluster_domain)
             // Who may ask for certificates of other identities: the node proxy, for pods of its own node.
             .text("CA_TRUSTED_NODE_ACCOUNTS", "istio-system/ztunnel")
+            // How waypoints and gateways are deployed.
+            .text("PROXY_TEMPLATE", &template(values))
             .field("POD_NAME", "metadata.name")
             .field("POD_NAMESPACE", "metadata.namespace")
             .field("SERVICE_ACCOUNT", "spec.serviceAccountName")
@@ -129,6 +132,7 @@ fn pod(values: &Values) -> PodSpec {
         port("http-debug", PORT_DEBUG),
         port("grpc-xds", PORT_XDS_PLAIN),
         port("tls-xds", PORT_XDS),
+        port("https-webhooks", PORT_WEBHOOK),
         port("http-monitoring", PORT_CONTROL_PLANE_METRICS),
     ]);
     discovery.readiness_probe = Some(readiness("/ready", PORT_DEBUG));

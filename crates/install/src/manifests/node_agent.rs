@@ -68,7 +68,10 @@ fn pod(values: &Values) -> PodSpec {
         Environment::new(values)
             .text("EXCLUDE_NAMESPACES", &cni.exclude_namespaces.join(","))
             .text("AMBIENT_IPV6", if cni.ipv6 { "true" } else { "false" })
-            .text("AMBIENT_DNS_CAPTURE", "false")
+            .text(
+                "AMBIENT_DNS_CAPTURE",
+                if cni.dns_capture { "true" } else { "false" },
+            )
             // Several threads look at namespaces now and then; a heap for each would double the agent's memory.
             .text("MALLOC_ARENA_MAX", "1")
             .field("NODE_NAME", "spec.nodeName")

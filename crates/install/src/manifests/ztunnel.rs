@@ -68,6 +68,14 @@ fn pod(values: &Values) -> PodSpec {
             .text("TRUST_DOMAIN", values.trust_domain())
             .text("INPOD_ENABLED", "true")
             .text(
+                "ISTIO_META_DNS_CAPTURE",
+                if values.cni.dns_capture {
+                    "true"
+                } else {
+                    "false"
+                },
+            )
+            .text(
                 "TERMINATION_GRACE_PERIOD_SECONDS",
                 &own.termination_grace_period_seconds.to_string(),
             )

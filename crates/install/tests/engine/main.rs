@@ -395,3 +395,68 @@ async fn without_node_agents_nobody_is_waited_for() {
             .any(|write| write.starts_with("DELETE"))
     );
 }
+
+#[tokio::test]
+async fn what_ran_for_gateways_goes_and_the_gateways_stay() {
+    let cluster = Cluster::default();
+    install_on(&cluster, 5000).await.unwrap();
+    let made = |kind: &str, name: &str, labels: serde_json::Value| {
+        json!({
+            "kind": kind, "metadata": { "name": name, "namespace": "shop", "labels": labels },
+        })
+    };
+    let managed = |by: &str| json!({ "gateway.istio.io/managed": by });
+    let path =
+        |group: &str, plural: &str, name: &str| format!("/{group}/namespaces/shop/{plural}/{name}");
+    let gone = [
+        ("apis/apps/v1", "Deployment", "deployments"),
+        ("api/v1", "Service", "services"),
+        ("api/v1", "ServiceAccount", "serviceaccounts"),
+        (
+            "apis/policy/v1",
+            "PodDisruptionBudget",
+            "poddisruptionbudgets",
+        ),
+    ];
+    for (group, kind, plural) in gone {
+        for (name, by) in [
+            ("waypoint", "istio.io-mesh-controller"),
+            ("edge", "istio.io-gateway-controller"),
+        ] {
+            cluster.put(&path(group, plural, name), made(kind, name, managed(by)));
+        }
+        // Of somebody else, or of nobody.
+        let other = managed("example.com-other");
+        cluster.put(&path(group, plural, "other"), made(kind, "other", other));
+        cluster.put(&path(group, plural, "app"), made(kind, "app", json!({})));
+    }
+    let classes = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
+    let class = |name: &str, by: &str| {
+        json!({
+            "kind": "GatewayClass",
+            "metadata": { "name": name, "labels": { "app.kubernetes.io/managed-by": by } },
+        })
+    };
+    cluster.put(&format!("{classes}/istio"), class("istio", "tulle"));
+    cluster.put(
+        &format!("{classes}/istio-waypoint"),
+        class("istio-waypoint", "helm"),
+    );
+    uninstall_on(&cluster, false, false).await.unwrap();
+    for (group, _, plural) in gone {
+        for name in ["waypoint", "edge"] {
+            assert!(
+                cluster.get(&path(group, plural, name)).is_none(),
+                "{plural} {name}"
+            );
+        }
+        for name in ["other", "app"] {
+            assert!(
+                cluster.get(&path(group, plural, name)).is_some(),
+                "{plural} {name}"
+            );
+        }
+    }
+    assert!(cluster.get(&format!("{classes}/istio")).is_none());
+    assert!(cluster.get(&format!("{classes}/istio-waypoint")).is_some());
+}
