@@ -202,6 +202,11 @@ fn write<E>(outgoing: Outgoing, protocol: Protocol) -> Result<Written, Failure<E
     match protocol {
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
+            if body.length().is_none() && !head.headers.contains_key(CONTENT_LENGTH) {
+                // Said here: the library would leave off the body of a GET.
+                let chunked = HeaderValue::from_static("chunked");
+                head.headers.insert(TRANSFER_ENCODING, chunked);
+            }
             if let Some(protocol) = &upgrade {
                 upgrade::request_to_http1(&mut head.headers, protocol);
             }

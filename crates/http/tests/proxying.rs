@@ -108,6 +108,19 @@ fn bodies_and_headers_in_all_combinations() {
 }
 
 #[test]
+fn a_get_may_have_a_body() {
+    on_worker(async {
+        for far in [false, true] {
+            let backend = mirror(far).await;
+            let proxy = proxy(backend, spoken(far), Settings::default()).await;
+            let chunked = b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+            let answer = raw(proxy.at, &[chunked]).await;
+            assert!(answer.contains("x-body-length: 3"), "{answer}");
+        }
+    });
+}
+
+#[test]
 fn connections_are_used_again() {
     on_worker(async {
         for (near, far) in PAIRS {
