@@ -241,6 +241,14 @@ pub const TYPE_HTTP_ROUTE: &str = "type.googleapis.com/tulle.mesh.v1.HttpRoute";
 pub const TYPE_STREAM_ROUTE: &str = "type.googleapis.com/tulle.mesh.v1.StreamRoute";
 /// Type URL of how a service is used.
 pub const TYPE_DESTINATION: &str = "type.googleapis.com/tulle.mesh.v1.DestinationPolicy";
+/// Type URL of authorization of requests.
+pub const TYPE_HTTP_POLICY: &str = "type.googleapis.com/tulle.mesh.v1.HttpPolicy";
+/// Type URL of authentication by tokens.
+pub const TYPE_AUTHENTICATION: &str = "type.googleapis.com/tulle.mesh.v1.Authentication";
+/// Type URL of what is reported.
+pub const TYPE_TELEMETRY: &str = "type.googleapis.com/tulle.mesh.v1.Telemetry";
+/// Type URL of what holds for all waypoints and gateways.
+pub const TYPE_PROXY_SETTINGS: &str = "type.googleapis.com/tulle.mesh.v1.ProxySettings";
 /// Metadata key of a certificate request: for whom, when not for the caller.
 pub const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
@@ -259,3 +267,5 @@ pub const CONDITION_ZTUNNEL_ACCEPTED: &str = "ZtunnelAccepted";
 pub const CONDITION_WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
 /// On services and entries: whether their waypoint is in use.
 pub const CONDITION_WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
+/// On ServiceEntries: they have no effect without a waypoint, and have none.
+pub const CONDITION_WAYPOINT_MISSING: &str = "istio.io/WaypointMissing";

@@ -1,5 +1,13 @@
 //! The mesh configuration: ConfigMap `istio`, key `mesh`.
 
+mod providers;
+
+pub use providers::{
+    CheckBody, DefaultConfig, DefaultProviders, DefaultRetries, Empty, ExtAuthzGrpc, ExtAuthzHttp,
+    ExtensionProvider, FileAccessLog, LogFormat, OpenTelemetry, OtlpGrpc, OtlpHttp,
+    PathNormalization, ProviderHeader, Topology, TracingConfig,
+};
+
 use serde::Deserialize;
 
 /// What of Istio's MeshConfig this project heeds; other fields are left alone.
@@ -14,6 +22,22 @@ pub struct MeshConfig {
     pub root_namespace: String,
     /// Namespaces that the control plane looks at; any selector may match, none means all.
     pub discovery_selectors: Vec<DiscoverySelector>,
+    /// Whom policies and telemetry can name.
+    pub extension_providers: Vec<ExtensionProvider>,
+    /// Whom telemetry uses when it names nobody.
+    pub default_providers: DefaultProviders,
+    /// Settings of all proxies.
+    pub default_config: DefaultConfig,
+    /// One form of paths for policies and backends.
+    pub path_normalization: PathNormalization,
+    /// Where access logs go; empty is nowhere.
+    pub access_log_file: String,
+    /// Their form; empty is the standard one.
+    pub access_log_format: String,
+    /// `TEXT` or `JSON`.
+    pub access_log_encoding: String,
+    /// Retries of routes that say nothing.
+    pub default_http_retry_policy: Option<DefaultRetries>,
 }
 
 /// Kubernetes' label selector, on namespaces.
@@ -71,6 +95,14 @@ impl Default for MeshConfig {
             trust_domain_aliases: Vec::new(),
             root_namespace: crate::contract::SYSTEM_NAMESPACE.to_owned(),
             discovery_selectors: Vec::new(),
+            extension_providers: Vec::new(),
+            default_providers: DefaultProviders::default(),
+            default_config: DefaultConfig::default(),
+            path_normalization: PathNormalization::default(),
+            access_log_file: String::new(),
+            access_log_format: String::new(),
+            access_log_encoding: String::new(),
+            default_http_retry_policy: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! has a negative twin. Where a policy cannot be understood ([`Policy::unenforceable`]) or is named but not known, the
 //! answer is a refusal that says so.
 
+pub mod expression;
 pub mod http;
 pub mod jwt;
 mod limits;

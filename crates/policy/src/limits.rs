@@ -10,3 +10,7 @@ pub(crate) const TOKENS_PER_REQUEST: usize = 8;
 pub(crate) const LONGEST_PAYLOAD: usize = 64 << 10;
 /// How far the clocks of an issuer and of a proxy may differ (Envoy's default).
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// An expression of a Telemetry, in bytes.
+pub(crate) const LONGEST_EXPRESSION: usize = 8 << 10;
+/// Brackets in brackets: parsing is recursive.
+pub(crate) const DEEPEST_EXPRESSION: usize = 32;

@@ -19,6 +19,10 @@ pub struct ProxySettings {
     /// Older ones that mean the same.
     #[serde(default)]
     pub trust_domain_aliases: Vec<Arc<str>>,
+    /// Namespace whose policies concern the whole mesh.
+    pub root_namespace: Arc<str>,
+    /// DNS suffix of services.
+    pub cluster_domain: Arc<str>,
     /// One form of paths for policies and backends.
     #[serde(default)]
     pub normalization: Normalization,
@@ -40,6 +44,8 @@ impl Default for ProxySettings {
         Self {
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
+            root_namespace: "istio-system".into(),
+            cluster_domain: "cluster.local".into(),
             normalization: Normalization::default(),
             trusted_proxies: 0,
             providers: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! AuthorizationPolicy to an L4 policy and its conditions.
+//! AuthorizationPolicy to an L4 policy and its conditions. (For waypoints and gateways: `networking::authorization`.)
 //!
 //! A node proxy sees connections, not requests. What it cannot check fails closed: an ALLOW rule with such a condition
 //! is left out, and of a DENY rule only that condition is left out, so that it denies more. (Istio lets a DENY clause
@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use tulle_api::contract::{
-    ANNOTATION_DRY_RUN, CONDITION_WAYPOINT_ACCEPTED, CONDITION_ZTUNNEL_ACCEPTED,
-};
+use tulle_api::contract::{ANNOTATION_DRY_RUN, CONDITION_ZTUNNEL_ACCEPTED};
 use tulle_api::security::{
     self as api, AuthorizationPolicy, AuthorizationPolicySpec, Operation, Source,
 };
@@ -53,16 +51,13 @@ pub fn authorization_policy(
             observed_generation: generation,
         }],
     };
+    // For waypoints and gateways only: `networking::authorization`.
     if spec.target_ref.is_some() || !spec.target_refs.is_empty() {
-        let message =
-            "targetRefs are for waypoints, which this version of Tulle does not have yet: \
-                       the policy is not enforced; use a selector for layer 4 rules"
-                .to_owned();
-        return refuse(
-            CONDITION_WAYPOINT_ACCEPTED,
-            reason::ANCESTOR_NOT_BOUND,
-            message,
-        );
+        return AuthorizationFacts {
+            policy: None,
+            selector: Labels::default(),
+            conditions: Vec::new(),
+        };
     }
     if let Some(action @ (api::Action::Audit | api::Action::Custom)) = spec.action {
         let name = if action == api::Action::Audit {
@@ -203,7 +198,7 @@ fn policy(meta: &ObjectMeta, spec: &AuthorizationPolicySpec, findings: &mut Find
 }
 
 /// As Go reads a truth value. What cannot be read is enforced.
-fn truth(text: &str) -> bool {
+pub(crate) fn truth(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
 
@@ -419,7 +414,10 @@ fn trust_domain(value: &str) -> Result<StringMatch, &'static str> {
     }
 }
 
-fn account(value: &str, own_namespace: &str) -> Result<ServiceAccountMatch, &'static str> {
+pub(crate) fn account(
+    value: &str,
+    own_namespace: &str,
+) -> Result<ServiceAccountMatch, &'static str> {
     let (namespace, name) = value.split_once('/').unwrap_or((own_namespace, value));
     if namespace.is_empty() || name.is_empty() || name.contains('/') {
         return Err("is neither account nor namespace/account");
@@ -430,7 +428,7 @@ fn account(value: &str, own_namespace: &str) -> Result<ServiceAccountMatch, &'st
     })
 }
 
-fn port(value: &str) -> Result<u16, &'static str> {
+pub(crate) fn port(value: &str) -> Result<u16, &'static str> {
     match value.parse() {
         Ok(0) | Err(_) => Err("is no port (1 to 65535)"),
         Ok(port) => Ok(port),
@@ -438,7 +436,7 @@ fn port(value: &str) -> Result<u16, &'static str> {
 }
 
 /// An address or a range. IPv4 addresses in IPv6 form are taken as IPv4: that is how connections are seen.
-fn net(value: &str) -> Result<IpNet, &'static str> {
+pub(crate) fn net(value: &str) -> Result<IpNet, &'static str> {
     let parsed = match value.parse::<IpAddr>() {
         Ok(address) => Ok(IpNet::from(address)),
         Err(_) => value.parse::<IpNet>(),

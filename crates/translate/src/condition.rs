@@ -73,6 +73,7 @@ pub(crate) mod reason {
     pub(crate) const INVALID: &str = "Invalid";
     pub(crate) const PARTIALLY_INVALID: &str = "PartiallyInvalid";
     pub(crate) const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+    pub(crate) const TARGET_NOT_FOUND: &str = "TargetNotFound";
     pub(crate) const ANCESTOR_NOT_BOUND: &str = "AncestorNotBound";
     pub(crate) const WAYPOINT_IS_NOT_READY: &str = "WaypointIsNotReady";
 }

@@ -25,6 +25,14 @@ impl Labels {
         labels.map_or_else(Self::default, |labels| Self::new(labels, texts))
     }
 
+    /// Without sharing, for a comparison.
+    pub(crate) fn from_pairs(labels: &BTreeMap<String, String>) -> Self {
+        let pairs = labels
+            .iter()
+            .map(|(k, v)| (k.as_str().into(), v.as_str().into()));
+        Self(pairs.collect())
+    }
+
     /// There are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

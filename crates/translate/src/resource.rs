@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tulle_api::contract;
+use tulle_policy::http::HttpPolicy;
+use tulle_policy::jwt::Authentication;
+use tulle_policy::observe::Telemetry;
+use tulle_policy::settings::ProxySettings;
 use tulle_route::resource::{Certificate, DestinationPolicy, Gateway, HttpRoute, StreamRoute};
 
 /// Names a resource among all that are sent.
@@ -47,6 +51,10 @@ pub enum Resource {
     HttpRoute(Box<HttpRoute>),
     StreamRoute(Box<StreamRoute>),
     Destination(Box<DestinationPolicy>),
+    HttpPolicy(Box<HttpPolicy>),
+    Authentication(Box<Authentication>),
+    Telemetry(Box<Telemetry>),
+    Settings(Box<ProxySettings>),
 }
 
 impl Resource {
@@ -58,6 +66,10 @@ impl Resource {
             Self::HttpRoute(_) => contract::TYPE_HTTP_ROUTE,
             Self::StreamRoute(_) => contract::TYPE_STREAM_ROUTE,
             Self::Destination(_) => contract::TYPE_DESTINATION,
+            Self::HttpPolicy(_) => contract::TYPE_HTTP_POLICY,
+            Self::Authentication(_) => contract::TYPE_AUTHENTICATION,
+            Self::Telemetry(_) => contract::TYPE_TELEMETRY,
+            Self::Settings(_) => contract::TYPE_PROXY_SETTINGS,
         }
     }
 
@@ -69,6 +81,10 @@ impl Resource {
             Self::HttpRoute(route) => route.object.to_string().into(),
             Self::StreamRoute(route) => route.object.to_string().into(),
             Self::Destination(policy) => policy.service.as_str().into(),
+            Self::HttpPolicy(policy) => policy.name.clone(),
+            Self::Authentication(authentication) => authentication.name.clone(),
+            Self::Telemetry(telemetry) => telemetry.gateway.clone(),
+            Self::Settings(_) => tulle_policy::settings::NAME.into(),
         }
     }
 

@@ -8,11 +8,11 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tulle_api::contract::ANNOTATION_TRAFFIC_DISTRIBUTION;
+use tulle_api::contract::{ANNOTATION_EXPORT_TO, ANNOTATION_TRAFFIC_DISTRIBUTION};
 use tulle_api::networking::{Resolution, ServiceEntry};
 use tulle_model::{
-    AppProtocol, HealthPolicy, Interner, LoadBalancing, Mode, NetworkAddress, Port, Scope, Service,
-    ServiceKey,
+    AppProtocol, HealthPolicy, Interner, IpFamilies, LoadBalancing, Mode, NetworkAddress, Port,
+    Scope, Service, ServiceKey, Visibility,
 };
 
 use crate::labels::Labels;
@@ -63,6 +63,10 @@ pub struct ServiceFacts {
     pub subject_alt_names: Vec<Arc<str>>,
     /// Seconds since 1970; the oldest entry wins.
     pub created: i64,
+    /// Families of its addresses.
+    pub families: IpFamilies,
+    /// Who may know of it.
+    pub visibility: Visibility,
 }
 
 /// A port of a service.
@@ -161,7 +165,43 @@ pub fn service_facts(
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or_default(),
         subject_alt_names: Vec::new(),
         created: created(&service.metadata),
+        families: families(spec),
+        visibility: annotated_visibility(service.metadata.annotations.as_ref()),
     })
+}
+
+/// Families that the user asks for; a headless service may have endpoints of both.
+fn families(spec: &ServiceSpec) -> IpFamilies {
+    let listed: Vec<&str> = spec
+        .ip_families
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    match listed[..] {
+        ["IPv4"] => IpFamilies::V4,
+        ["IPv6"] => IpFamilies::V6,
+        [_, _] => IpFamilies::Dual,
+        _ => IpFamilies::Automatic,
+    }
+}
+
+/// `exportTo`: the mesh knows "all" and "its own namespace"; whoever lists others is seen by all.
+fn visibility<'a>(mut export_to: impl Iterator<Item = &'a str>) -> Visibility {
+    match export_to.next() {
+        Some("." | "~") if export_to.next().is_none() => Visibility::Namespace,
+        _ => Visibility::Public,
+    }
+}
+
+fn annotated_visibility(annotations: Option<&BTreeMap<String, String>>) -> Visibility {
+    let text = annotations.and_then(|annotations| annotations.get(ANNOTATION_EXPORT_TO));
+    visibility(
+        text.iter()
+            .flat_map(|text| text.split(','))
+            .map(str::trim)
+            .filter(|part| !part.is_empty()),
+    )
 }
 
 /// Virtual addresses; a headless service has none.
@@ -270,6 +310,8 @@ pub fn entry_facts(entry: &ServiceEntry, texts: &mut Interner) -> Vec<ServiceFac
             .map(|s| s.as_str().into())
             .collect(),
         created: created(&entry.metadata),
+        families: IpFamilies::Automatic,
+        visibility: visibility(spec.export_to.iter().map(String::as_str)),
     };
     spec.hosts
         .iter()
@@ -318,8 +360,8 @@ impl ServiceFacts {
             waypoint_use: Default::default(),
             load_balancing: self.balancing(inherited),
             canonical,
-            families: Default::default(),
-            visibility: Default::default(),
+            families: self.families,
+            visibility: self.visibility,
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Settings {
     pub root_namespace: Arc<str>,
     /// Namespaces that count; none means all.
     pub discovery: Vec<DiscoverySelector>,
+    /// The rest of the mesh configuration, for waypoints and gateways.
+    pub mesh: Arc<MeshConfig>,
 }
 
 impl Default for Settings {
@@ -31,6 +33,7 @@ impl Default for Settings {
             trust_domain: contract::TRUST_DOMAIN.into(),
             root_namespace: contract::SYSTEM_NAMESPACE.into(),
             discovery: Vec::new(),
+            mesh: Arc::default(),
         }
     }
 }
@@ -42,6 +45,7 @@ impl Settings {
             trust_domain: mesh.trust_domain.as_str().into(),
             root_namespace: mesh.root_namespace.as_str().into(),
             discovery: mesh.discovery_selectors.clone(),
+            mesh: Arc::new(mesh.clone()),
             ..self.clone()
         }
     }

@@ -14,7 +14,6 @@ use crate::condition::{ObjectKind, ObjectRef};
 use crate::labels::Labels;
 use crate::peer::{self, Effect};
 use crate::service::{ServiceFacts, ServiceId, ServiceSource};
-use crate::waypoint;
 use crate::workload::{Surroundings, WorkloadFacts};
 
 impl Cluster {
@@ -69,9 +68,9 @@ impl Cluster {
             .and_then(|node| node.locality.as_ref());
         let services = services.into_iter().collect();
         let around = self.surroundings(state, namespace, &facts.labels, locality, services);
-        Some(workload_output(
-            facts.workload(uid, namespace, name, around),
-        ))
+        let workload = facts.workload(uid, namespace, name, around);
+        let workload = self.with_workload_waypoint(namespace, &facts.labels, workload);
+        Some(workload_output(workload))
     }
 
     /// Services without selector whose slices name the pod.
@@ -104,9 +103,9 @@ impl Cluster {
         let uid = format!("{cluster}/networking.istio.io/WorkloadEntry/{namespace}/{name}").into();
         let services = services.into_iter().collect();
         let around = self.surroundings(state, namespace, &facts.labels, None, services);
-        Some(workload_output(
-            facts.workload(uid, namespace, name, around),
-        ))
+        let workload = facts.workload(uid, namespace, name, around);
+        let workload = self.with_workload_waypoint(namespace, &facts.labels, workload);
+        Some(workload_output(workload))
     }
 
     fn entry_endpoints(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Outputs> {
@@ -136,9 +135,9 @@ impl Cluster {
             let services = services.iter().map(ports).collect();
             let labels = &endpoints.labels;
             let around = self.surroundings(state, namespace, labels, None, services);
-            outputs.extend(workload_output(
-                facts.workload(uid, namespace, name, around),
-            ));
+            let workload = facts.workload(uid, namespace, name, around);
+            let workload = self.with_workload_waypoint(namespace, labels, workload);
+            outputs.extend(workload_output(workload));
         };
         for (address, facts) in &endpoints.explicit {
             add(address, facts, &services);
@@ -300,6 +299,7 @@ impl Cluster {
             let inherited = state.facts.distribution;
             let canonical = canonical == Some(*namespace);
             let service = facts.service(namespace, &self.network, inherited, canonical);
+            let service = self.with_waypoint(namespace, facts, service);
             (
                 Key::Service(facts.key.clone()),
                 Value::Service(Box::new(service)),
@@ -329,9 +329,13 @@ impl Cluster {
 
     fn authorization(&self, namespace: &Arc<str>, name: &Arc<str>) -> Option<Outputs> {
         let facts = self.namespace(namespace)?.policies.get(name)?;
-        let object = object(ObjectKind::AuthorizationPolicy, namespace, name);
-        let conditions = Value::Conditions(facts.conditions.clone());
+        let name = (namespace.clone(), name.clone());
+        let (http, condition) = self.http_authorization(&name);
+        let object = Self::authorization_object(&name);
+        let conditions = facts.conditions.iter().cloned().chain(condition);
+        let conditions = Value::Conditions(conditions.collect());
         let mut outputs = vec![(Key::Conditions(object), conditions)];
+        outputs.extend(http);
         if let Some(policy) = &facts.policy {
             let mut policy = policy.clone();
             if policy.scope == Scope::Namespace && *namespace == self.settings.root_namespace {
@@ -377,9 +381,9 @@ impl Cluster {
     fn waypoint(&self, kind: ObjectKind, namespace: &Arc<str>, name: &Arc<str>) -> Option<Outputs> {
         let state = self.namespace(namespace)?;
         let (own, generation) = state.waypoint_users.get(&(kind, name.clone()))?;
-        let condition = waypoint::binding(own, &state.facts.waypoint, namespace, *generation)?;
+        let conditions = self.waypoint_conditions(kind, namespace, name, own, *generation);
         let key = Key::Conditions(object(kind, namespace, name));
-        Some(vec![(key, Value::Conditions(vec![condition]))])
+        (!conditions.is_empty()).then(|| vec![(key, Value::Conditions(conditions))])
     }
 
     pub(crate) fn hostname(&self, service: &str, namespace: &str) -> Arc<str> {

@@ -52,6 +52,7 @@ impl Cluster {
     fn set_pod(&mut self, namespace: Arc<str>, name: Arc<str>, facts: Option<WorkloadFacts>) {
         let node = facts.as_ref().map(|facts| facts.node.clone());
         let state = self.namespaces.entry(namespace.clone()).or_default();
+        let labels = facts.as_ref().map(|facts| facts.labels.clone());
         let old = match facts {
             Some(facts) => {
                 if state.pods.get(&name) == Some(&facts) {
@@ -61,6 +62,14 @@ impl Cluster {
             }
             None => state.pods.remove(&name),
         };
+        let old_labels = old.as_ref().map(|old| &old.labels);
+        self.relate_gateway_pod(&namespace, &name, old_labels, labels.as_ref());
+        if old_labels != labels.as_ref() {
+            for labels in old_labels.into_iter().chain(labels.as_ref()) {
+                self.mark_networking_of_workload(&namespace, labels);
+            }
+        }
+        self.note_gateway_pod(&namespace, &name);
         if old.is_some() || node.is_some() {
             self.dirty
                 .insert(Source::Pod(namespace.clone(), name.clone()));
@@ -137,7 +146,7 @@ impl Cluster {
         let facts = NamespaceFacts {
             exists: true,
             distribution: Distribution::annotated(namespace.metadata.annotations.as_ref()),
-            waypoint: UseWaypoint::of(&labels),
+            waypoint: UseWaypoint::of_object(&labels, &namespace.metadata),
             labels,
         };
         self.set_namespace(name, facts);
@@ -162,6 +171,7 @@ impl Cluster {
                 self.mark_namespace(&name);
             } else {
                 self.mark_services(&name);
+                self.mark_gateway_namespace(&name);
             }
         }
         self.tidy(&name);
@@ -180,6 +190,11 @@ impl Cluster {
         let Some((namespace, name)) = self.names(&resource.metadata) else {
             return;
         };
+        let key = (namespace.clone(), name.clone());
+        if self.keep_authorization(&key, Some(resource)) {
+            self.dirty
+                .insert(Source::Authorization(namespace.clone(), name.clone()));
+        }
         let facts = authorization_policy(resource, &mut self.texts);
         let state = self.namespaces.entry(namespace.clone()).or_default();
         let old = state.policies.insert(name.clone(), facts.clone());
@@ -195,6 +210,7 @@ impl Cluster {
     /// An AuthorizationPolicy that is gone.
     pub fn remove_authorization_policy(&mut self, namespace: &str, name: &str) {
         let (namespace, name) = (self.texts.intern(namespace), self.texts.intern(name));
+        self.keep_authorization(&(namespace.clone(), name.clone()), None);
         let state = self.namespaces.entry(namespace.clone()).or_default();
         if let Some(old) = state.policies.remove(&name) {
             self.forget_conditions(&Source::Authorization(namespace.clone(), name.clone()));
@@ -258,7 +274,7 @@ impl Cluster {
     }
 
     /// Shared namespace, and name; `None` for an object without a name, which the API server does not send.
-    pub(super) fn names(&mut self, meta: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
+    pub(crate) fn names(&mut self, meta: &ObjectMeta) -> Option<(Arc<str>, Arc<str>)> {
         let namespace = self
             .texts
             .intern(meta.namespace.as_deref().unwrap_or_default());
@@ -266,7 +282,7 @@ impl Cluster {
     }
 
     /// Forgets a namespace that has nothing left.
-    pub(super) fn tidy(&mut self, name: &str) {
+    pub(crate) fn tidy(&mut self, name: &str) {
         if self.namespaces.get(name).is_some_and(Namespace::is_empty) {
             self.namespaces.remove(name);
         }

@@ -13,6 +13,7 @@ impl Cluster {
     pub(super) fn mark_everything(&mut self) {
         let all = self.sources();
         self.dirty.extend(all);
+        self.mark_all_gateways();
         // What is no longer there, but was told.
         self.dirty.extend(self.published.keys().cloned());
     }
@@ -33,6 +34,7 @@ impl Cluster {
             .extend(state.policies.keys().map(at(Source::Authorization)));
         self.dirty.extend(state.peers.keys().map(at(Source::Peer)));
         self.mark_services(name);
+        self.mark_gateway_discovery(name);
     }
 
     /// What services inherit from their namespace changed.

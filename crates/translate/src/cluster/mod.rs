@@ -178,6 +178,8 @@ impl Cluster {
 
     /// Computes what depends on objects that changed since the last call. Cheap when nothing did.
     pub fn take_changes(&mut self) -> Changes {
+        self.allocate_addresses();
+        self.refresh_gateways();
         let mut changes = Changes::default();
         for source in std::mem::take(&mut self.dirty) {
             let outputs = self.compute(&source);
@@ -203,7 +205,8 @@ impl Cluster {
         changes
     }
 
-    /// All that there is, computed from the facts: for debug pages and tests.
+    /// All that there is, computed from the facts and the Gateways as they were at the last [`Cluster::take_changes`]: for debug
+    /// pages and tests.
     pub fn snapshot(&self) -> Changes {
         let mut all = Changes::default();
         for source in self.sources() {
@@ -288,8 +291,7 @@ impl Cluster {
         sources.extend(self.destinations().into_iter().map(Source::Destination));
         sources.extend(self.gateway.sources().into_iter().map(Source::Gateway));
         sources.extend(
-            self.networking
-                .sources()
+            self.networking_sources()
                 .into_iter()
                 .map(Source::Networking),
         );

@@ -6,18 +6,15 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tulle_api::contract::{ANNOTATION_REDIRECTION, REDIRECTION_ENABLED};
-use tulle_api::networking::{Resolution, ServiceEntry, WorkloadEntry};
+use tulle_api::networking::{Resolution, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
 
 use super::state::EntryEndpoints;
 use super::{Cluster, ObjectKind, ServiceId, ServiceSource, Source};
 use crate::labels::Labels;
 use crate::service::{ServiceFacts, entry_facts, service_facts};
 use crate::slice::{SliceFacts, slice_facts};
-use crate::waypoint::UseWaypoint;
+use crate::waypoint::{UseWaypoint, is_part_of_mesh};
 use crate::workload::{entry_workload_facts, spec_facts};
-
-/// Label of gateways that the mesh made: they have no waypoint themselves.
-const LABEL_GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 
 impl Cluster {
     /// A Service that was added or changed.
@@ -30,10 +27,11 @@ impl Cluster {
         // An ExternalName is DNS only: no traffic of it can have a waypoint.
         let own = match facts {
             Some(_) => self.use_waypoint(&service.metadata),
-            None => UseWaypoint::No,
+            None => UseWaypoint::no(),
         };
         let user = (own, service.metadata.generation);
         self.set_waypoint_user(ObjectKind::Service, &namespace, &name, Some(user));
+        self.set_load_balancer(&(namespace.clone(), name.clone()), Some(service));
         self.set_services(
             ServiceSource::Kubernetes,
             &namespace,
@@ -46,6 +44,7 @@ impl Cluster {
     pub fn remove_service(&mut self, namespace: &str, name: &str) {
         let (namespace, name) = (self.texts.intern(namespace), self.texts.intern(name));
         self.set_waypoint_user(ObjectKind::Service, &namespace, &name, None);
+        self.set_load_balancer(&(namespace.clone(), name.clone()), None);
         self.set_services(ServiceSource::Kubernetes, &namespace, &name, Vec::new());
     }
 
@@ -54,7 +53,10 @@ impl Cluster {
         let Some((namespace, name)) = self.names(&entry.metadata) else {
             return;
         };
+        let key = (namespace.clone(), name.clone());
+        self.note_entry(&key, Some(entry));
         let facts = entry_facts(entry, &mut self.texts);
+        let facts = self.with_allocated(&key, facts);
         let user = (
             self.use_waypoint(&entry.metadata),
             entry.metadata.generation,
@@ -68,6 +70,7 @@ impl Cluster {
     /// A ServiceEntry that is gone.
     pub fn remove_service_entry(&mut self, namespace: &str, name: &str) {
         let (namespace, name) = (self.texts.intern(namespace), self.texts.intern(name));
+        self.note_entry(&(namespace.clone(), name.clone()), None);
         self.set_waypoint_user(ObjectKind::ServiceEntry, &namespace, &name, None);
         self.set_endpoints(&namespace, &name, None);
         self.set_services(ServiceSource::Entry, &namespace, &name, Vec::new());
@@ -88,7 +91,12 @@ impl Cluster {
         let tunnel = redirection.is_some_and(|value| value == REDIRECTION_ENABLED);
         let texts = &mut self.texts;
         let labels = Labels::of(entry.metadata.labels.as_ref(), texts);
-        let facts = |endpoint| spec_facts(endpoint, labels.clone(), name.clone(), tunnel, texts);
+        let facts = |endpoint: &WorkloadEntrySpec| {
+            let mut own = entry.metadata.labels.clone().unwrap_or_default();
+            own.extend(endpoint.labels.clone());
+            let own = Labels::new(&own, texts);
+            spec_facts(endpoint, own, name.clone(), tunnel, texts)
+        };
         let addresses = spec
             .endpoints
             .iter()
@@ -116,6 +124,7 @@ impl Cluster {
         if changed {
             self.dirty
                 .insert(Source::EntryEndpoints(namespace.clone(), name.clone()));
+            self.mark_entry_destinations(namespace, name);
         }
         self.tidy(namespace);
     }
@@ -133,7 +142,11 @@ impl Cluster {
         self.set_waypoint_user(ObjectKind::WorkloadEntry, &namespace, &name, Some(user));
         let state = self.namespaces.entry(namespace.clone()).or_default();
         if state.entries.get(&name) != Some(&facts) {
-            state.entries.insert(name.clone(), facts);
+            let labels = facts.labels.clone();
+            let old = state.entries.insert(name.clone(), facts);
+            for labels in old.map(|old| old.labels).iter().chain([&labels]) {
+                self.mark_networking_of_workload(&namespace, labels);
+            }
             self.dirty.insert(Source::WorkloadEntry(namespace, name));
         }
     }
@@ -143,7 +156,8 @@ impl Cluster {
         let (namespace, name) = (self.texts.intern(namespace), self.texts.intern(name));
         self.set_waypoint_user(ObjectKind::WorkloadEntry, &namespace, &name, None);
         let state = self.namespaces.entry(namespace.clone()).or_default();
-        if state.entries.remove(&name).is_some() {
+        if let Some(old) = state.entries.remove(&name) {
+            self.mark_networking_of_workload(&namespace, &old.labels);
             self.dirty
                 .insert(Source::WorkloadEntry(namespace.clone(), name));
         }
@@ -191,7 +205,12 @@ impl Cluster {
         self.tidy(namespace);
     }
 
-    fn set_one_service(&mut self, namespace: &Arc<str>, id: &ServiceId, new: Option<ServiceFacts>) {
+    pub(crate) fn set_one_service(
+        &mut self,
+        namespace: &Arc<str>,
+        id: &ServiceId,
+        new: Option<ServiceFacts>,
+    ) {
         let Some(state) = self.namespaces.get_mut(namespace) else {
             return;
         };
@@ -228,11 +247,19 @@ impl Cluster {
             self.hostnames.remove(&id.hostname);
         }
         self.dirty.insert(Source::Hostname(id.hostname.clone()));
+        self.mark_gateway_service(namespace, id);
+        let kind = match id.source {
+            ServiceSource::Kubernetes => ObjectKind::Service,
+            ServiceSource::Entry => ObjectKind::ServiceEntry,
+        };
+        self.dirty
+            .insert(Source::Waypoint(kind, namespace.clone(), id.name.clone()));
         for facts in [old, new].into_iter().flatten() {
             self.mark_endpoints(namespace, &facts);
         }
         // Who wins a host name may have changed, and with it where the rivals' endpoints belong.
         for rival in rivals {
+            self.mark_gateway_service(namespace, &rival);
             let facts = self
                 .namespaces
                 .get(namespace)
@@ -300,10 +327,10 @@ impl Cluster {
     /// What an object's own labels say of a waypoint.
     fn use_waypoint(&mut self, meta: &ObjectMeta) -> UseWaypoint {
         let labels = Labels::of(meta.labels.as_ref(), &mut self.texts);
-        if labels.get(LABEL_GATEWAY_MANAGED).is_some() {
-            UseWaypoint::No
+        if is_part_of_mesh(&labels) {
+            UseWaypoint::no()
         } else {
-            UseWaypoint::of(&labels)
+            UseWaypoint::of_object(&labels, meta)
         }
     }
 
@@ -326,7 +353,7 @@ impl Cluster {
             if gone {
                 self.forget_conditions(&source);
             }
-            self.dirty.insert(source);
+            self.mark_waypoint_user(kind, namespace, name);
         }
     }
 }

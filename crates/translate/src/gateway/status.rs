@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use tulle_api::gateway::{ParentReference, PolicyTarget};
+use tulle_api::gateway::ParentReference;
 
 use crate::condition::Condition;
 
@@ -111,20 +110,8 @@ pub struct AncestorStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A target as a reference to an ancestor.
-pub(crate) fn ancestor_of_target(target: &PolicyTarget, namespace: &str) -> ParentReference {
-    ParentReference {
-        group: Some(target.group.clone()),
-        kind: Some(target.kind.clone()),
-        namespace: Some(namespace.to_owned()),
-        name: target.name.clone(),
-        section_name: target.section_name.clone(),
-        port: None,
-    }
-}
-
 /// Which of the two classes that this mesh serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Gateways: `istio.io/gateway-controller`.
     Gateway,

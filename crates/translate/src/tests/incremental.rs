@@ -9,7 +9,10 @@ use tulle_model::{Service, ServiceKey, Workload};
 use tulle_policy::Policy;
 
 use super::objects::{At, Event, Kind, event, tell};
-use crate::{Changes, Cluster, Condition, ObjectKind, ObjectRef, Settings};
+use crate::{
+    Audience, Changes, Cluster, Condition, Deployable, ObjectKind, ObjectRef, Resource,
+    ResourceKey, Settings, Status,
+};
 
 /// What someone knows who only listens to changes.
 #[derive(Debug, Default, PartialEq)]
@@ -18,6 +21,9 @@ struct Listener {
     services: BTreeMap<ServiceKey, Service>,
     policies: BTreeMap<Arc<str>, Policy>,
     conditions: BTreeMap<ObjectRef, Vec<Condition>>,
+    resources: BTreeMap<ResourceKey, (Audience, Resource)>,
+    gateways: BTreeMap<(Arc<str>, Arc<str>), Deployable>,
+    statuses: BTreeMap<ObjectRef, Option<Status>>,
 }
 
 fn apply<K: Ord, V>(table: &mut BTreeMap<K, V>, changes: Vec<(K, Option<V>)>) {
@@ -42,6 +48,9 @@ impl Listener {
         apply(&mut self.services, changes.services);
         apply(&mut self.policies, changes.policies);
         self.conditions.extend(changes.conditions);
+        apply(&mut self.resources, changes.resources);
+        apply(&mut self.gateways, changes.gateways);
+        self.statuses.extend(changes.statuses);
     }
 
     /// An object is deleted, and its conditions with it.
@@ -52,20 +61,31 @@ impl Listener {
             Kind::Service => ObjectKind::Service,
             Kind::ServiceEntry => ObjectKind::ServiceEntry,
             Kind::WorkloadEntry => ObjectKind::WorkloadEntry,
+            Kind::Class => ObjectKind::GatewayClass,
+            Kind::Gateway => ObjectKind::Gateway,
+            Kind::ListenerSet => ObjectKind::ListenerSet,
+            Kind::HttpRoute => ObjectKind::HttpRoute,
+            Kind::GrpcRoute => ObjectKind::GrpcRoute,
+            Kind::TlsRoute => ObjectKind::TlsRoute,
+            Kind::TcpRoute => ObjectKind::TcpRoute,
+            Kind::BackendTls => ObjectKind::BackendTlsPolicy,
             _ => return,
         };
         let (namespace, name) = (namespace.into(), name.into());
-        self.conditions.remove(&ObjectRef {
+        let object = ObjectRef {
             kind,
             namespace,
             name,
-        });
+        };
+        self.conditions.remove(&object);
+        self.statuses.remove(&object);
     }
 
     /// No condition is the same as not told.
     fn drop_empty(&mut self) {
         self.conditions
             .retain(|_, conditions| !conditions.is_empty());
+        self.statuses.retain(|_, status| status.is_some());
     }
 }
 
@@ -130,6 +150,10 @@ proptest! {
         listener.hear(cluster.take_changes());
         prop_assert!(listener.workloads.is_empty() && listener.services.is_empty());
         prop_assert!(listener.policies.is_empty());
+        prop_assert!(listener.gateways.is_empty());
+        // What holds for the whole mesh is no object's.
+        let left = listener.resources.keys().filter(|key| !key.type_url.ends_with(".ProxySettings"));
+        prop_assert_eq!(left.count(), 0);
         prop_assert!(cluster.is_bare(), "tables keep something");
     }
 }

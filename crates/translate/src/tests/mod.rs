@@ -1,12 +1,18 @@
 //! Tests of this crate.
 
 mod authorization;
+mod gateway;
+mod gateway_objects;
 mod incremental;
+mod networking;
 mod objects;
 mod peer;
 mod pod;
+mod routes;
 mod scale;
 mod service;
+mod waypoint;
+mod world;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;

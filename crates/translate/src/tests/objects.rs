@@ -20,6 +20,17 @@ pub(super) enum Kind {
     WorkloadEntry,
     Authorization,
     Peer,
+    Class,
+    Gateway,
+    ListenerSet,
+    HttpRoute,
+    GrpcRoute,
+    TlsRoute,
+    TcpRoute,
+    Grant,
+    BackendTls,
+    Secret,
+    ConfigMap,
 }
 
 /// What happens.
@@ -56,6 +67,28 @@ pub(super) fn tell(cluster: &mut Cluster, (kind, namespace, name): At, object: O
         (Kind::Authorization, None) => cluster.remove_authorization_policy(namespace, name),
         (Kind::Peer, Some(o)) => cluster.upsert_peer_authentication(&from(o)),
         (Kind::Peer, None) => cluster.remove_peer_authentication(namespace, name),
+        (Kind::Class, Some(o)) => cluster.upsert_gateway_class(&from(o)),
+        (Kind::Class, None) => cluster.remove_gateway_class(name),
+        (Kind::Gateway, Some(o)) => cluster.upsert_gateway(&from(o)),
+        (Kind::Gateway, None) => cluster.remove_gateway(namespace, name),
+        (Kind::ListenerSet, Some(o)) => cluster.upsert_listener_set(&from(o)),
+        (Kind::ListenerSet, None) => cluster.remove_listener_set(namespace, name),
+        (Kind::HttpRoute, Some(o)) => cluster.upsert_http_route(&from(o)),
+        (Kind::HttpRoute, None) => cluster.remove_http_route(namespace, name),
+        (Kind::GrpcRoute, Some(o)) => cluster.upsert_grpc_route(&from(o)),
+        (Kind::GrpcRoute, None) => cluster.remove_grpc_route(namespace, name),
+        (Kind::TlsRoute, Some(o)) => cluster.upsert_tls_route(&from(o)),
+        (Kind::TlsRoute, None) => cluster.remove_tls_route(namespace, name),
+        (Kind::TcpRoute, Some(o)) => cluster.upsert_tcp_route(&from(o)),
+        (Kind::TcpRoute, None) => cluster.remove_tcp_route(namespace, name),
+        (Kind::Grant, Some(o)) => cluster.upsert_reference_grant(&from(o)),
+        (Kind::Grant, None) => cluster.remove_reference_grant(namespace, name),
+        (Kind::BackendTls, Some(o)) => cluster.upsert_backend_tls_policy(&from(o)),
+        (Kind::BackendTls, None) => cluster.remove_backend_tls_policy(namespace, name),
+        (Kind::Secret, Some(o)) => cluster.upsert_secret(&from(o)),
+        (Kind::Secret, None) => cluster.remove_secret(namespace, name),
+        (Kind::ConfigMap, Some(o)) => cluster.upsert_config_map(&from(o)),
+        (Kind::ConfigMap, None) => cluster.remove_config_map(namespace, name),
     }
 }
 
@@ -90,6 +123,8 @@ fn waypoint() -> impl Strategy<Value = Value> {
         1 => Just(json!({"istio.io/use-waypoint": "w"})),
         1 => Just(json!({"istio.io/use-waypoint": "none"})),
         1 => Just(json!({"istio.io/use-waypoint": "w", "istio.io/use-waypoint-namespace": "b"})),
+        1 => Just(json!({"istio.io/use-waypoint": "w", "istio.io/ingress-use-waypoint": "true",
+            "istio.io/use-waypoint-canary": "v"})),
     ]
 }
 
@@ -138,7 +173,14 @@ fn pod() -> impl Strategy<Value = (At, Value)> {
     let ip = prop::option::weighted(0.9, 1u8..4);
     let node = prop::sample::select(vec!["", "n1", "n2"]);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    (place, labels(), phase, ip, node, flags).prop_map(
+    let labels = (labels(), waypoint()).prop_map(|(labels, waypoint)| {
+        let mut all = json!(labels);
+        for (key, value) in waypoint.as_object().into_iter().flatten() {
+            all[key] = value.clone();
+        }
+        all
+    });
+    (place, labels, phase, ip, node, flags).prop_map(
         |((namespace, name), labels, phase, ip, node, (ready, redirected, named))| {
             let annotations =
                 if redirected { json!({"ambient.istio.io/redirection": "enabled"}) } else { json!({}) };
@@ -347,6 +389,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => workload_entry(),
         2 => authorization(),
         2 => peer(),
+        14 => super::gateway_objects::object(),
     ];
     let change = (object, prop::bool::weighted(0.75)).prop_map(|((at, object), present)| {
         Event::Object(at.0, at.1, at.2, present.then_some(object))

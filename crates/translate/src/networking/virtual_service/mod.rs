@@ -1,0 +1,636 @@
+//! VirtualService to routes of waypoints and gateways.
+//!
+//! A waypoint heeds the objects of its own namespace and of the service's, as Istio's does; the first rule that matches wins,
+//! older objects first. What a rule asks for and cannot be had is left out and told in the condition; a match that cannot be
+//! checked never matches.
+
+mod filters;
+mod matches;
+mod retries;
+mod rules;
+mod streams;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tulle_api::networking::{HttpRoute as ApiRoute, VirtualServiceSpec};
+use tulle_model::ServiceKey;
+use tulle_route::resource::{HttpRoute, ObjectKey, Parent, Precedence, StreamRoute};
+
+use super::findings::Findings;
+use super::names::{covers, exported};
+use super::{Name, Object};
+use crate::cluster::{Cluster, Outputs, Value};
+use crate::condition::{ObjectKind, reason};
+use crate::resource::{Audience, Resource};
+use rules::Context;
+
+/// Name of everything that is no gateway, among `gateways`.
+pub(super) const MESH: &str = "mesh";
+
+/// Where routes count; matches can name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// Waypoints.
+    Mesh,
+    /// An Istio Gateway.
+    Gateway(Name),
+}
+
+impl Place {
+    /// Whether a list of gateways, as an object of `namespace` writes it, names this place. An empty list leaves it open.
+    fn is_named(&self, gateways: &[String], namespace: &str) -> bool {
+        gateways.is_empty()
+            || gateways
+                .iter()
+                .any(|text| *self == Self::parse(text, namespace))
+    }
+
+    fn parse(text: &str, namespace: &str) -> Self {
+        match text.split_once('/') {
+            _ if text == MESH => Self::Mesh,
+            Some((namespace, name)) => Self::Gateway((namespace.into(), name.into())),
+            None => Self::Gateway((namespace.into(), text.into())),
+        }
+    }
+}
+
+/// Where the routes of one place are attached, and who gets them.
+#[derive(Default)]
+struct Attached {
+    http: Vec<Parent>,
+    streams: Vec<Parent>,
+    audience: BTreeSet<Arc<str>>,
+}
+
+/// Places that an object asks for.
+pub(super) fn places(spec: &VirtualServiceSpec, namespace: &str) -> BTreeSet<Place> {
+    if spec.gateways.is_empty() {
+        return BTreeSet::from([Place::Mesh]);
+    }
+    spec.gateways
+        .iter()
+        .map(|text| Place::parse(text, namespace))
+        .collect()
+}
+
+/// It has no hosts of its own: others delegate to it.
+pub(super) fn is_delegate(spec: &VirtualServiceSpec) -> bool {
+    spec.hosts.is_empty()
+}
+
+/// Names of the objects that this one delegates to.
+pub(super) fn delegates<'a>(
+    spec: &'a VirtualServiceSpec,
+    namespace: &'a Arc<str>,
+) -> impl Iterator<Item = Name> + 'a {
+    spec.http.iter().filter_map(move |route| {
+        let delegate = route.delegate.as_ref()?;
+        let other = delegate.namespace.as_deref().filter(|n| !n.is_empty());
+        Some((
+            other.map_or_else(|| namespace.clone(), Arc::from),
+            delegate.name.as_deref()?.into(),
+        ))
+    })
+}
+
+impl Cluster {
+    /// Routes and the condition of one object.
+    pub(super) fn virtual_service(&self, name: &Name) -> Option<Outputs> {
+        self.namespace(&name.0)?;
+        let object = self.networking.virtual_services.get(name)?;
+        let mut findings = Findings::default();
+        let mut outputs = Outputs::new();
+        let mut attached = Vec::new();
+        if is_delegate(&object.spec) {
+            attached.extend(
+                self.roots_of(name)
+                    .map(|(ns, root)| format!("VirtualService {ns}/{root}")),
+            );
+        } else {
+            let rules = self.expanded(name, &object.spec, &mut findings);
+            for place in places(&object.spec, &name.0) {
+                let at = self.attached(name, object, &place, &mut findings);
+                attached.extend(at.audience.iter().map(ToString::to_string));
+                outputs.extend(self.routes_at(name, object, &place, &rules, at, &mut findings));
+            }
+        }
+        attached.sort();
+        attached.dedup();
+        let otherwise = || {
+            (
+                reason::ANCESTOR_NOT_BOUND,
+                self.why_not_attached(name, object),
+            )
+        };
+        let condition = findings.condition(&attached, otherwise, object.generation);
+        outputs.push(super::conditions(
+            ObjectKind::VirtualService,
+            name,
+            vec![condition],
+        ));
+        Some(outputs)
+    }
+
+    fn routes_at(
+        &self,
+        name: &Name,
+        object: &Object<VirtualServiceSpec>,
+        place: &Place,
+        rules: &[(Arc<str>, usize, ApiRoute)],
+        at: Attached,
+        findings: &mut Findings,
+    ) -> Outputs {
+        let mut outputs = Outputs::new();
+        let key = |name: &Name| ObjectKey {
+            kind: "VirtualService".into(),
+            namespace: name.0.clone(),
+            name: match place {
+                Place::Mesh => name.1.clone(),
+                Place::Gateway((namespace, gateway)) => {
+                    format!("{}@{namespace}.{gateway}", name.1).into()
+                }
+            },
+        };
+        let audience = || Audience::Gateways(at.audience.clone());
+        if !at.http.is_empty() && !rules.is_empty() {
+            let rules = rules.iter().filter_map(|(namespace, index, route)| {
+                let mut context = Context {
+                    cluster: self,
+                    namespace,
+                    findings,
+                };
+                context.rule(*index, route, place)
+            });
+            let route = HttpRoute {
+                object: key(name),
+                parents: at.http,
+                created: object.created,
+                precedence: Precedence::InOrder,
+                rules: rules.collect(),
+            };
+            outputs.push(Value::resource(
+                audience(),
+                Resource::HttpRoute(Box::new(route)),
+            ));
+        }
+        let spec = &object.spec;
+        if !at.streams.is_empty() && !(spec.tls.is_empty() && spec.tcp.is_empty()) {
+            let mut context = Context {
+                cluster: self,
+                namespace: &name.0,
+                findings,
+            };
+            let route = StreamRoute {
+                object: key(name),
+                parents: at.streams,
+                created: object.created,
+                precedence: Precedence::InOrder,
+                rules: context.streams(&spec.tls, &spec.tcp, place),
+            };
+            outputs.push(Value::resource(
+                audience(),
+                Resource::StreamRoute(Box::new(route)),
+            ));
+        }
+        outputs
+    }
+
+    /// The routes, with those of delegates in their place: namespace of the writer, index in the root, route.
+    fn expanded(
+        &self,
+        name: &Name,
+        spec: &VirtualServiceSpec,
+        findings: &mut Findings,
+    ) -> Vec<(Arc<str>, usize, ApiRoute)> {
+        let mut all = Vec::with_capacity(spec.http.len());
+        for (at, route) in spec.http.iter().enumerate() {
+            let Some(delegate) = route.delegate.as_ref() else {
+                all.push((name.0.clone(), at, route.clone()));
+                continue;
+            };
+            let namespace = delegate.namespace.as_deref().filter(|n| !n.is_empty());
+            let namespace = namespace.map_or_else(|| name.0.clone(), Arc::from);
+            let other: Name = (
+                namespace,
+                delegate.name.as_deref().unwrap_or_default().into(),
+            );
+            let found = self.networking.virtual_services.get(&other);
+            let usable = found
+                .filter(|o| is_delegate(&o.spec) && exported(&o.spec.export_to, &other.0, &name.0));
+            let Some(found) = usable else {
+                let why = format!(
+                    "VirtualService {}/{} is not there, not exported, or has hosts",
+                    other.0, other.1
+                );
+                findings.invalid(format!("spec.http[{at}].delegate"), why);
+                continue;
+            };
+            for below in &found.spec.http {
+                match merged(route, below) {
+                    Some(route) => all.push((other.0.clone(), at, route)),
+                    None => findings.invalid(
+                        format!("spec.http[{at}].delegate"),
+                        "a route of the delegate contradicts the match of this one and is left out",
+                    ),
+                }
+            }
+        }
+        all
+    }
+
+    fn attached(
+        &self,
+        name: &Name,
+        object: &Object<VirtualServiceSpec>,
+        place: &Place,
+        findings: &mut Findings,
+    ) -> Attached {
+        match place {
+            Place::Mesh => self.attached_to_services(name, object),
+            Place::Gateway(gateway) => self.attached_to_gateway(name, object, gateway, findings),
+        }
+    }
+
+    fn attached_to_services(&self, name: &Name, object: &Object<VirtualServiceSpec>) -> Attached {
+        let mut attached = Attached::default();
+        let mut services: BTreeSet<ServiceKey> = BTreeSet::new();
+        for host in &object.spec.hosts {
+            let host = self.qualified(host, &name.0);
+            if host.starts_with('*') {
+                let wild = self.hostnames.keys().filter(|name| covers(&host, name));
+                let free = wild.filter(|hostname| !self.networking.mentions.is_routed(hostname));
+                services.extend(
+                    free.flat_map(|hostname| self.services_of_host(hostname))
+                        .map(|s| s.key.clone()),
+                );
+            } else {
+                services.extend(
+                    self.services_of_host(&host)
+                        .map(|service| service.key.clone()),
+                );
+            }
+        }
+        for service in services {
+            let waypoints = self.heeding(&name.0, &object.spec.export_to, &service);
+            if waypoints.is_empty() {
+                continue;
+            }
+            attached.audience.extend(waypoints);
+            let parent = Parent::Service {
+                service,
+                port: None,
+            };
+            attached.http.push(parent.clone());
+            attached.streams.push(parent);
+        }
+        attached
+    }
+
+    /// Waypoints of a service that heed objects of this namespace: its own, or the service's.
+    pub(super) fn heeding(
+        &self,
+        namespace: &str,
+        export_to: &[String],
+        service: &ServiceKey,
+    ) -> BTreeSet<Arc<str>> {
+        let of_waypoint = |waypoint: &str| {
+            waypoint
+                .split_once('/')
+                .is_some_and(|(ns, _)| ns == namespace)
+        };
+        let seen = |waypoint: &str| {
+            let (other, _) = waypoint.split_once('/').unwrap_or_default();
+            exported(export_to, namespace, other)
+                || exported(export_to, namespace, service.namespace())
+        };
+        let waypoints = self.waypoints_of(service).into_iter();
+        waypoints
+            .filter(|w| service.namespace() == namespace || of_waypoint(w))
+            .filter(|w| seen(w))
+            .collect()
+    }
+
+    fn attached_to_gateway(
+        &self,
+        name: &Name,
+        object: &Object<VirtualServiceSpec>,
+        gateway: &Name,
+        findings: &mut Findings,
+    ) -> Attached {
+        let mut attached = Attached::default();
+        if !self.networking.gateways.contains_key(gateway) {
+            findings.invalid(
+                "spec.gateways",
+                format!("there is no Gateway {}/{}", gateway.0, gateway.1),
+            );
+            return attached;
+        }
+        let hosts: Vec<Arc<str>> = object
+            .spec
+            .hosts
+            .iter()
+            .map(|host| self.qualified(host, &name.0))
+            .collect();
+        for listener in self.listeners_of(gateway) {
+            if !exported(&object.spec.export_to, &name.0, &listener.proxy.0) {
+                continue;
+            }
+            let Some(hostnames) = listener.hostnames_for(&name.0, &hosts) else {
+                continue;
+            };
+            let key: Arc<str> = format!("{}/{}", listener.proxy.0, listener.proxy.1).into();
+            let parent = Parent::Listener {
+                gateway: key.clone(),
+                listener: listener.name.clone(),
+                hostnames,
+            };
+            attached.audience.insert(key);
+            if listener.http {
+                attached.http.push(parent);
+            } else {
+                attached.streams.push(parent);
+            }
+        }
+        attached
+    }
+
+    fn why_not_attached(&self, name: &Name, object: &Object<VirtualServiceSpec>) -> String {
+        if is_delegate(&object.spec) {
+            return "it has no hosts, and no VirtualService delegates to it".to_owned();
+        }
+        if !places(&object.spec, &name.0).contains(&Place::Mesh) {
+            return "no gateway pod is selected by its gateways, or none of their hosts is one of its hosts".to_owned();
+        }
+        let hosts: Vec<Arc<str>> = object
+            .spec
+            .hosts
+            .iter()
+            .map(|host| self.qualified(host, &name.0))
+            .collect();
+        let known: Vec<ServiceKey> = hosts
+            .iter()
+            .flat_map(|host| self.services_of_host(host))
+            .map(|s| s.key.clone())
+            .collect();
+        match known.first() {
+            None => format!("no service has one of its hosts ({})", hosts.join(", ")),
+            Some(service) if self.waypoints_of(service).is_empty() => format!(
+                "no waypoint serves {service}: label the Service or its namespace with istio.io/use-waypoint"
+            ),
+            Some(service) => format!(
+                "waypoints heed the namespaces of the service and of the waypoint only, and {} is neither for {service}",
+                name.0
+            ),
+        }
+    }
+
+    /// Proxies (`namespace/name` of their Gateways) that routes of this object are sent to.
+    pub(super) fn attachments(&self, name: &Name) -> BTreeSet<Arc<str>> {
+        let Some(object) = self.networking.virtual_services.get(name) else {
+            return BTreeSet::new();
+        };
+        if is_delegate(&object.spec) {
+            let roots: Vec<Name> = self.roots_of(name).cloned().collect();
+            let roots = roots.iter().filter(|root| *root != name);
+            return roots
+                .flat_map(|root| self.attachments_of_root(root))
+                .collect();
+        }
+        self.attachments_of_root(name)
+    }
+
+    fn attachments_of_root(&self, name: &Name) -> BTreeSet<Arc<str>> {
+        let Some(object) = self
+            .networking
+            .virtual_services
+            .get(name)
+            .filter(|o| !is_delegate(&o.spec))
+        else {
+            return BTreeSet::new();
+        };
+        let places = places(&object.spec, &name.0).into_iter();
+        places
+            .flat_map(|place| {
+                self.attached(name, object, &place, &mut Findings::default())
+                    .audience
+            })
+            .collect()
+    }
+
+    fn roots_of<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Name> {
+        self.networking.mentions.roots(name)
+    }
+}
+
+/// A delegate's route below its root's: what the root says counts, the delegate fills in the rest.
+fn merged(root: &ApiRoute, delegate: &ApiRoute) -> Option<ApiRoute> {
+    let mut matches = Vec::new();
+    match (root.matches.is_empty(), delegate.matches.is_empty()) {
+        (true, _) => matches.clone_from(&delegate.matches),
+        (_, true) => matches.clone_from(&root.matches),
+        _ => {
+            for above in &root.matches {
+                matches.extend(
+                    delegate
+                        .matches
+                        .iter()
+                        .filter_map(|below| matches::both(above, below)),
+                );
+            }
+            if matches.is_empty() {
+                return None;
+            }
+        }
+    }
+    let names: Vec<&str> = [&root.name, &delegate.name]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    Some(ApiRoute {
+        name: (!names.is_empty()).then(|| names.join("-")),
+        matches,
+        rewrite: root.rewrite.clone().or_else(|| delegate.rewrite.clone()),
+        timeout: root.timeout.clone().or_else(|| delegate.timeout.clone()),
+        retries: root.retries.clone().or_else(|| delegate.retries.clone()),
+        fault: root.fault.clone().or_else(|| delegate.fault.clone()),
+        mirror: root.mirror.clone().or_else(|| delegate.mirror.clone()),
+        mirrors: if root.mirrors.is_empty() {
+            delegate.mirrors.clone()
+        } else {
+            root.mirrors.clone()
+        },
+        mirror_percent: root.mirror_percent.or(delegate.mirror_percent),
+        mirror_percent_snake: root.mirror_percent_snake.or(delegate.mirror_percent_snake),
+        mirror_percentage: root
+            .mirror_percentage
+            .clone()
+            .or_else(|| delegate.mirror_percentage.clone()),
+        cors_policy: root
+            .cors_policy
+            .clone()
+            .or_else(|| delegate.cors_policy.clone()),
+        headers: root.headers.clone().or_else(|| delegate.headers.clone()),
+        delegate: None,
+        ..delegate.clone()
+    })
+}
+
+/// Which objects mention a host name, and which delegate to which.
+#[derive(Debug, Default)]
+pub(super) struct Mentions {
+    by_host: BTreeMap<Arc<str>, BTreeSet<Name>>,
+    /// Of each host name, objects of the mesh that route it, by its exact name.
+    routed: BTreeMap<Arc<str>, BTreeSet<Name>>,
+    /// Objects with wildcards among their hosts.
+    wild: BTreeSet<Name>,
+    roots: BTreeMap<Name, BTreeSet<Name>>,
+}
+
+/// What one object mentions.
+#[derive(Debug, Default)]
+pub(super) struct Mentioned {
+    hosts: BTreeSet<Arc<str>>,
+    routed: BTreeSet<Arc<str>>,
+    wild: bool,
+    delegates: BTreeSet<Name>,
+}
+
+impl Mentioned {
+    /// Objects that it delegates to.
+    pub(super) fn delegates(&self) -> impl Iterator<Item = &Name> {
+        self.delegates.iter()
+    }
+
+    /// There are wildcards among its hosts.
+    pub(super) fn is_wild(&self) -> bool {
+        self.wild
+    }
+
+    /// All host names, as [`Cluster::qualified`] has them.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.hosts.iter()
+    }
+}
+
+impl Cluster {
+    pub(super) fn mentioned(&self, name: &Name, spec: &VirtualServiceSpec) -> Mentioned {
+        let mut mentioned = Mentioned {
+            delegates: delegates(spec, &name.0).collect(),
+            ..Mentioned::default()
+        };
+        let mesh = places(spec, &name.0).contains(&Place::Mesh);
+        for host in &spec.hosts {
+            let host = self.qualified(host, &name.0);
+            if host.starts_with('*') {
+                mentioned.wild = true;
+            } else if mesh {
+                mentioned.routed.insert(host.clone());
+            }
+            mentioned.hosts.insert(host);
+        }
+        let http = spec.http.iter().flat_map(|route| {
+            let mirrors = route.mirrors.iter().map(|mirror| &mirror.destination);
+            route
+                .route
+                .iter()
+                .map(|to| &to.destination)
+                .chain(&route.mirror)
+                .chain(mirrors)
+        });
+        let tls = spec
+            .tls
+            .iter()
+            .flat_map(|route| route.route.iter().map(|to| &to.destination));
+        let tcp = spec
+            .tcp
+            .iter()
+            .flat_map(|route| route.route.iter().map(|to| &to.destination));
+        for destination in http.chain(tls).chain(tcp) {
+            mentioned
+                .hosts
+                .insert(self.qualified(&destination.host, &name.0));
+        }
+        mentioned
+    }
+}
+
+impl Mentions {
+    pub(super) fn insert(&mut self, name: &Name, mentioned: &Mentioned) {
+        for host in &mentioned.hosts {
+            self.by_host
+                .entry(host.clone())
+                .or_default()
+                .insert(name.clone());
+        }
+        for host in &mentioned.routed {
+            self.routed
+                .entry(host.clone())
+                .or_default()
+                .insert(name.clone());
+        }
+        if mentioned.wild {
+            self.wild.insert(name.clone());
+        }
+        for delegate in &mentioned.delegates {
+            self.roots
+                .entry(delegate.clone())
+                .or_default()
+                .insert(name.clone());
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &Name, mentioned: &Mentioned) {
+        for host in &mentioned.hosts {
+            take(&mut self.by_host, host, name);
+        }
+        for host in &mentioned.routed {
+            take(&mut self.routed, host, name);
+        }
+        self.wild.remove(name);
+        for delegate in &mentioned.delegates {
+            take(&mut self.roots, delegate, name);
+        }
+    }
+
+    /// Objects whose outputs can depend on a host name.
+    pub(super) fn of_host<'a>(&'a self, hostname: &str) -> impl Iterator<Item = &'a Name> {
+        self.by_host
+            .get(hostname)
+            .into_iter()
+            .flatten()
+            .chain(&self.wild)
+    }
+
+    /// Objects with wildcards among their hosts.
+    pub(super) fn wild(&self) -> impl Iterator<Item = &Name> {
+        self.wild.iter()
+    }
+
+    /// Objects that delegate to this one.
+    pub(super) fn roots<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Name> {
+        self.roots.get(name).into_iter().flatten()
+    }
+
+    fn is_routed(&self, hostname: &str) -> bool {
+        self.routed.contains_key(hostname)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_host.is_empty()
+            && self.routed.is_empty()
+            && self.wild.is_empty()
+            && self.roots.is_empty()
+    }
+}
+
+fn take<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Name>>, key: &K, name: &Name) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
+        }
+    }
+}
