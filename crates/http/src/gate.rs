@@ -3,15 +3,18 @@
 //! are counted as they pass. The gate also watches the clock where the library cannot: heads, idle connections, clients that do
 //! not take their answers.
 
-use std::cell::{Cell, RefCell};
+mod control;
+
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use ::http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+pub(crate) use control::{Clocks, Control};
 
 use crate::io::Io;
 use crate::limits;
@@ -19,76 +22,6 @@ use crate::rules::chunks::Chunks;
 use crate::rules::frames::Frames;
 use crate::rules::wire::{self, Length, Scan};
 use crate::rules::{Limits, Refusal};
-
-/// Deadlines of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clocks {
-    pub(crate) head: std::time::Duration,
-    pub(crate) idle: std::time::Duration,
-    pub(crate) stall: std::time::Duration,
-}
-
-/// What gate and server tell each other.
-#[derive(Debug, Default)]
-pub(crate) struct Control {
-    /// Requests whose head has passed and whose answer is not through.
-    in_flight: Cell<usize>,
-    /// The request under way asks to upgrade; the answer says yes or no.
-    offered: Cell<bool>,
-    decided: Cell<Option<bool>>,
-    /// Why no further request passes.
-    pub(crate) refusal: Cell<Option<Refusal>>,
-    /// New answers say that the connection closes.
-    pub(crate) draining: Cell<bool>,
-    /// The client has ended what it sends.
-    pub(crate) client_ended: Cell<bool>,
-    /// HTTP/2.
-    pub(crate) frames: RefCell<Option<Frames>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Control {
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.get()
-    }
-
-    /// HTTP/2: a request came.
-    pub(crate) fn begin(&self) {
-        self.in_flight.set(self.in_flight.get() + 1);
-    }
-
-    /// An answer is through, or given up.
-    pub(crate) fn finish(&self) {
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        if let Some(frames) = &mut *self.frames.borrow_mut() {
-            frames.earn();
-        }
-        self.wake();
-    }
-
-    /// Whether the request that is being looked at may become something else.
-    pub(crate) fn takes_upgrade(&self) -> bool {
-        self.offered.get()
-    }
-
-    /// The answer to a request that offered to upgrade.
-    pub(crate) fn decide(&self, upgraded: bool) {
-        if self.offered.replace(false) {
-            self.decided.set(Some(upgraded));
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn register(&self, cx: &Context<'_>) {
-        *self.waker.borrow_mut() = Some(cx.waker().clone());
-    }
-}
 
 /// The gate.
 pub(crate) struct Gate<I> {
@@ -326,10 +259,7 @@ impl<I: Io> Gate<I> {
         };
         ready!(expired(&mut self.clock, since + after, cx));
         if begun {
-            return Poll::Ready(Ok(self.refuse(Refusal {
-                status: StatusCode::REQUEST_TIMEOUT,
-                why: "the request's head took too long",
-            })));
+            return Poll::Ready(Ok(self.refuse(Refusal::too_slow())));
         }
         self.phase = Phase::Ended;
         Poll::Ready(Ok(Step::Again))
@@ -343,8 +273,7 @@ impl<I: Io> Gate<I> {
         self.pass = end;
         self.control.begin();
         let offers = framing.upgrade && framing.body == Length::Known(0);
-        self.control.offered.set(offers);
-        self.control.decided.set(None);
+        self.control.offer(offers);
         self.phase = match framing.body {
             _ if offers => Phase::Undecided,
             Length::Known(length) => Phase::Body(length),
@@ -387,7 +316,7 @@ impl<I: Io> Gate<I> {
 
     /// Nothing passes before the answer is known; but a client that leaves is noticed.
     fn undecided(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
-        match self.control.decided.take() {
+        match self.control.decision() {
             Some(true) => {
                 self.phase = Phase::Given;
                 return Poll::Ready(Ok(Step::Again));

@@ -19,7 +19,7 @@ pub const IDLE: Duration = Duration::from_secs(3600);
 /// A request's body that does not go on, and a client that does not take what it asked for.
 pub const STALL: Duration = Duration::from_secs(300);
 /// Concurrent streams of an HTTP/2 connection that we serve.
-pub const SERVER_STREAMS: u32 = 1024;
+pub const SERVER_STREAMS: u32 = 256;
 /// Receive window of an HTTP/2 stream.
 pub const STREAM_WINDOW: u32 = 256 << 10;
 /// Receive window of an HTTP/2 connection: what one connection may make us hold.

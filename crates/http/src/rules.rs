@@ -69,6 +69,13 @@ impl Refusal {
         }
     }
 
+    pub(crate) const fn too_slow() -> Self {
+        Self {
+            status: StatusCode::REQUEST_TIMEOUT,
+            why: "the request's head took too long",
+        }
+    }
+
     pub(crate) const fn unsupported(why: &'static str) -> Self {
         Self {
             status: StatusCode::NOT_IMPLEMENTED,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ::http::header::{CONNECTION, HeaderValue, UPGRADE};
 use ::http::request::Parts;
-use ::http::{Response, StatusCode, Version};
+use ::http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
@@ -141,7 +141,7 @@ where
     };
     let exchange = Exchange {
         control: Rc::default(),
-        settings: settings.clone(),
+        settings: Rc::new(settings.clone()),
         handler: Rc::new(handler),
         upgrading: Rc::default(),
     };
@@ -200,21 +200,27 @@ impl<S: Future<Output = ()>> Stop<S> {
 /// What all requests of a connection have in common.
 struct Exchange<H> {
     control: Rc<Control>,
-    settings: Settings,
+    settings: Rc<Settings>,
     handler: Rc<H>,
-    /// Who waits for the bytes of an HTTP/1 connection after its upgrade.
-    upgrading: Rc<Cell<Option<oneshot::Sender<BoxIo>>>>,
+    /// The upgrade of an HTTP/1 connection that is offered.
+    upgrading: Rc<Cell<Option<Upgrading>>>,
 }
 
 impl<H> Clone for Exchange<H> {
     fn clone(&self) -> Self {
         Self {
             control: Rc::clone(&self.control),
-            settings: self.settings.clone(),
+            settings: Rc::clone(&self.settings),
             handler: Rc::clone(&self.handler),
             upgrading: Rc::clone(&self.upgrading),
         }
     }
+}
+
+/// What is offered, and who waits for the bytes.
+struct Upgrading {
+    protocol: String,
+    waiting: oneshot::Sender<BoxIo>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
@@ -291,8 +297,8 @@ impl<H> Exchange<H> {
             self.control.decide(false);
             return None;
         };
-        let (upgrade, sender) = Upgrade::http1(&protocol);
-        self.upgrading.set(Some(sender));
+        let (upgrade, waiting) = Upgrade::http1(&protocol);
+        self.upgrading.set(Some(Upgrading { protocol, waiting }));
         Some(upgrade)
     }
 
@@ -304,24 +310,31 @@ impl<H> Exchange<H> {
         extended: bool,
         in_flight: InFlight,
     ) -> Response<Body> {
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let offered = extended || self.control.takes_upgrade();
-        if switches && !offered {
-            tracing::warn!(target: "http", "an answer switches protocols, but the request did not ask for it; answering 502");
+        let mut switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        // To an extended CONNECT, any success would be a yes.
+        let wrong = if switches {
+            !offered
+        } else {
+            extended && response.status().is_success()
+        };
+        if wrong {
+            tracing::warn!(target: "http", status = %response.status(), "an answer does not fit what the client asked to become; answering 502");
             response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::BAD_GATEWAY;
+            switches = false;
         }
         if http2 {
-            if switches && offered {
+            if switches {
                 upgrade::response_to_http2(&mut response);
             }
             response.headers_mut().remove(CONNECTION);
             response.headers_mut().remove(UPGRADE);
         } else {
-            self.control.decide(switches && offered);
+            self.control.decide(switches);
             let headers = response.headers_mut();
-            if switches && offered {
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            if switches {
+                self.say_upgrade(headers);
             } else {
                 self.upgrading.set(None);
                 if self.control.draining.get() {
@@ -339,6 +352,21 @@ impl<H> Exchange<H> {
                 _in_flight: in_flight,
             })
         })
+    }
+}
+
+impl<H> Exchange<H> {
+    /// The headers of a 101, which are for one hop.
+    fn say_upgrade(&self, headers: &mut HeaderMap) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        let upgrading = self.upgrading.take();
+        if let Some(upgrading) = &upgrading
+            && !headers.contains_key(UPGRADE)
+            && let Ok(protocol) = HeaderValue::from_str(&upgrading.protocol)
+        {
+            headers.insert(UPGRADE, protocol);
+        }
+        self.upgrading.set(upgrading);
     }
 }
 

@@ -163,6 +163,11 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         self.0.retire_where(matches);
     }
 
+    /// Open connections of a key, used or not: for circuit breakers.
+    pub fn connections_of(&self, key: &K) -> usize {
+        self.0.connections_of(key)
+    }
+
     /// Connections that wait for a request, or can take another one.
     pub fn connections(&self) -> usize {
         self.0.connections()

@@ -497,3 +497,28 @@ fn streams_are_limited_and_idle_http2_connections_close() {
         until(|| client.is_closed()).await;
     });
 }
+
+#[test]
+fn an_http2_head_that_does_not_end_is_cut_off() {
+    on_worker(async {
+        let backend = mirror(false).await;
+        let settings = Settings {
+            head_deadline: Duration::from_millis(100),
+            ..Settings::default()
+        };
+        let proxy = proxy(backend, Protocol::Http1, settings).await;
+        let mut tcp = TcpStream::connect(proxy.at).await.unwrap();
+        tcp.write_all(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\0\0\0\0\x01\x82",
+        )
+        .await
+        .unwrap();
+        let began = Instant::now();
+        while tcp.read(&mut [0; 100]).await.is_ok_and(|n| n > 0) {}
+        assert!(began.elapsed() < Duration::from_secs(2));
+        assert_eq!(
+            *proxy.seen.refused.borrow(),
+            ["the request's head took too long"]
+        );
+    });
+}

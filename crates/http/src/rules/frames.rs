@@ -11,6 +11,7 @@ const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// A client that wastes our time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,8 @@ pub(crate) struct Frames {
     /// Of the current frame's payload.
     payload: usize,
     continuations: u32,
+    /// A header block was begun and not ended.
+    open_block: bool,
     left: u32,
     since: Instant,
 }
@@ -40,6 +43,7 @@ impl Frames {
             have: 0,
             payload: 0,
             continuations: 0,
+            open_block: false,
             left: FLOOD_BUDGET,
             since: Instant::now(),
         }
@@ -48,6 +52,12 @@ impl Frames {
     /// A request was answered: useful work.
     pub(crate) fn earn(&mut self) {
         self.left = (self.left + FLOOD_EARNED).min(FLOOD_BUDGET);
+    }
+
+    /// Whether the client has begun to ask for something and not said what.
+    pub(crate) fn is_open(&self) -> bool {
+        let of_block = matches!(self.head[3], HEADERS | CONTINUATION);
+        self.preface > 0 || self.have > 0 || self.open_block || (self.payload > 0 && of_block)
     }
 
     pub(crate) fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
@@ -81,10 +91,12 @@ impl Frames {
             DATA | WINDOW_UPDATE => Ok(()),
             HEADERS => {
                 self.continuations = 0;
+                self.open_block = flags & END_HEADERS == 0;
                 Ok(())
             }
             CONTINUATION => {
                 self.continuations += 1;
+                self.open_block = flags & END_HEADERS == 0;
                 if self.continuations > MAX_CONTINUATIONS {
                     return Err(Flood("CONTINUATION"));
                 }

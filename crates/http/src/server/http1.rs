@@ -25,7 +25,7 @@ where
     H: AsyncFn(Request) -> Response<Body> + 'static,
     S: Future<Output = ()>,
 {
-    let settings = &exchange.settings;
+    let settings = std::rc::Rc::clone(&exchange.settings);
     let (control, upgrading) = (exchange.control.clone(), exchange.upgrading.clone());
     let gate = Gate::new(io, held, &control, settings.limits, settings.clocks());
     let mut builder = Builder::new();
@@ -51,15 +51,18 @@ where
     let parts = connection.into_parts();
     let mut gate = parts.io.into_inner();
     ended?;
-    if let Some(waiting) = upgrading.take() {
+    if let Some(upgrading) = upgrading.take() {
         gate.open(&parts.read_buf);
         // Whoever asked for the upgrade may have lost interest: then the connection closes.
-        let _ = waiting.send(Box::new(gate));
+        let _ = upgrading.waiting.send(Box::new(gate));
         return Ok(());
     }
     drop(parts.service);
     let refusal = control.refusal.take();
     if let Some(refusal) = &refusal {
+        if let Some(refused) = &settings.refused {
+            refused(refusal);
+        }
         gate.write_all(&refusal.bytes()).await?;
     }
     say_goodbye(gate, &control).await?;

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use ::http::Response;
@@ -15,6 +16,7 @@ use crate::body::Body;
 use crate::gate::{Gate, expired};
 use crate::io::{Io, Worker};
 use crate::limits;
+use crate::rules::Refusal;
 
 pub(super) async fn serve<I, H, S>(
     io: I,
@@ -27,7 +29,7 @@ where
     H: AsyncFn(Request) -> Response<Body> + 'static,
     S: Future<Output = ()>,
 {
-    let settings = exchange.settings.clone();
+    let settings = Rc::clone(&exchange.settings);
     let control = exchange.control.clone();
     let mut gate = Gate::new(io, held, &control, settings.limits, settings.clocks());
     gate.count_frames(PREFACE.len())?;
@@ -44,28 +46,40 @@ where
         builder.keep_alive_interval(ping).keep_alive_timeout(ping);
     }
     let mut connection = builder.serve_connection(TokioIo::new(gate), exchange);
-    let (mut leaving, mut idle_since, mut clock) = (false, None, None);
-    poll_fn(|cx| {
+    let (mut leaving, mut idle_since, mut idle) = (false, None, None);
+    let (mut open_since, mut open) = (None, None);
+    let ended = poll_fn(|cx| {
         if !leaving && stop.poll(cx) != Stage::Serving {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        let ended = Pin::new(&mut connection).poll(cx);
-        if ended.is_ready() || leaving {
-            return ended;
+        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(ended.map_err(ServeError::from));
         }
-        if control.in_flight() > 0 {
+        if control.has_open_head() {
+            let since = *open_since.get_or_insert_with(Instant::now);
+            if expired(&mut open, since + settings.head_deadline, cx).is_ready() {
+                return Poll::Ready(Err(Refusal::too_slow().into()));
+            }
+        } else {
+            open_since = None;
+        }
+        if control.in_flight() > 0 || leaving {
             idle_since = None;
             return Poll::Pending;
         }
         let since = *idle_since.get_or_insert_with(Instant::now);
-        if expired(&mut clock, since + settings.idle, cx).is_ready() {
+        if expired(&mut idle, since + settings.idle, cx).is_ready() {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
-            return Pin::new(&mut connection).poll(cx);
+            let polled = Pin::new(&mut connection).poll(cx);
+            return polled.map_err(ServeError::from);
         }
         Poll::Pending
     })
-    .await?;
-    Ok(())
+    .await;
+    if let (Err(ServeError::Refused(refusal)), Some(refused)) = (&ended, &settings.refused) {
+        refused(refusal);
+    }
+    ended
 }

@@ -17,6 +17,8 @@ pub struct Failure<E> {
     pub cause: Cause<E>,
     /// Whether it may be sent again.
     pub retry: Retry,
+    /// The connection had served a request before: it may have ended on its own account just then.
+    pub reused: bool,
 }
 
 /// What happened.
@@ -62,7 +64,11 @@ impl<E> Failure<E> {
             }
             Cause::Body(_) | Cause::Unsupported(_) => Retry::Never,
         };
-        Self { cause, retry }
+        Self {
+            cause,
+            retry,
+            reused: false,
+        }
     }
 
     /// From the HTTP library's words. `wrote`: something of the request may have reached the upstream.
@@ -72,6 +78,11 @@ impl<E> Failure<E> {
             failure.retry = Retry::Safe;
         }
         failure
+    }
+
+    pub(super) fn on_reused(mut self, reused: bool) -> Self {
+        self.reused = reused;
+        self
     }
 
     /// As metrics and logs say it.

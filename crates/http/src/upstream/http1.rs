@@ -85,7 +85,7 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
             }
             Err((error, _)) => {
                 let wrote = connection.written.get() > before;
-                return Err(Failure::from_hyper(&error, wrote));
+                return Err(Failure::from_hyper(&error, wrote).on_reused(reused));
             }
         }
     }

@@ -69,6 +69,7 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
             Err(mut failed) => {
                 let unsent = failed.take_message();
                 let failure = Failure::from_hyper(failed.error(), unsent.is_none());
+                let failure = failure.on_reused(reused);
                 match unsent {
                     // It ended while we looked away.
                     Some(unsent) if reused => {

@@ -44,8 +44,9 @@ struct Entry {
 
 impl Entry {
     fn is_empty(&self) -> bool {
-        // Connections in use remember whether they are retired by themselves.
-        self.idle.is_empty() && self.shared.is_empty() && self.making.is_none()
+        // Connections in use hold on to `retired`: they must hear of it.
+        let unused = Rc::strong_count(&self.retired) == 1;
+        unused && self.shared.is_empty() && self.making.is_none()
     }
 }
 
@@ -65,9 +66,19 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
     }
 
     /// Told to connections when their key is retired.
-    pub(super) fn retired(&self, key: &K) -> Rc<Cell<bool>> {
+    pub(super) fn retired(self: &Rc<Self>, key: &K) -> Rc<Cell<bool>> {
+        // Whoever makes the entry sees to it that it goes.
+        self.tend();
         let mut entries = self.entries.borrow_mut();
         Rc::clone(&entries.entry(key.clone()).or_default().retired)
+    }
+
+    /// Open connections of a key, used or not.
+    pub(super) fn connections_of(&self, key: &K) -> usize {
+        let entries = self.entries.borrow();
+        entries.get(key).map_or(0, |entry| {
+            Rc::strong_count(&entry.retired) - 1 + entry.shared.len()
+        })
     }
 
     /// A connection that nobody uses any more; kept if it is of use.

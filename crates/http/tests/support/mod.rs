@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, Request as HttpRequest, Response as HttpResponse, StatusCode};
+use http::{HeaderMap, Request as HttpRequest, Response as HttpResponse};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -174,13 +174,7 @@ async fn pass(
                 });
             }
             let (mut head, body) = answer.response.into_parts();
-            let switching = (head.status == StatusCode::SWITCHING_PROTOCOLS)
-                .then(|| head.headers.get("upgrade").cloned())
-                .flatten();
             forward::response(&mut head, began.elapsed());
-            if let Some(switching) = switching {
-                head.headers.insert("upgrade", switching);
-            }
             HttpResponse::from_parts(head, body)
         }
         Err(failure) => {
