@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
 
+pub(crate) mod waypoint;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    success
@@ -71,6 +73,13 @@ pub(crate) enum Command {
         tulle zc log --level debug"
     )]
     ZtunnelConfig(ZtunnelConfigArguments),
+    /// Waypoints: layer 7 for services and workloads
+    #[command(after_help = "Examples:\n  \
+        tulle waypoint apply -n shop --enroll-namespace --wait   # everything in shop uses it\n  \
+        tulle waypoint list -A\n  \
+        tulle waypoint status -n shop\n  \
+        tulle waypoint delete waypoint -n shop")]
+    Waypoint(waypoint::WaypointArguments),
     /// Print what an installation would apply
     #[command(subcommand)]
     Manifest(ManifestCommand),
@@ -334,6 +343,8 @@ pub(crate) enum RunCommand {
         #[arg(long, hide = true)]
         worker: bool,
     },
+    /// Carries requests: a waypoint, or an ingress or egress gateway (Deployments made for Gateways)
+    Waypoint,
 }
 
 /// `90s`, `5m`, `1h`, `500ms`, or plain seconds.

@@ -15,6 +15,7 @@ pub(crate) fn run(part: &RunCommand) -> ExitCode {
         RunCommand::NodeAgent => node_agent(),
         RunCommand::Ztunnel { worker: false } => ztunnel_keeper(),
         RunCommand::Ztunnel { worker: true } => ztunnel(),
+        RunCommand::Waypoint => waypoint(),
     }
 }
 
@@ -68,6 +69,15 @@ fn ztunnel() -> ExitCode {
         Err(error) => return failed("ztunnel", exit::USAGE.0, &error),
     };
     ended("ztunnel", tulle_ztunnel::run(options))
+}
+
+fn waypoint() -> ExitCode {
+    init_logging("waypoint");
+    let options = match tulle_waypoint::Options::from_env() {
+        Ok(options) => options,
+        Err(error) => return failed("waypoint", exit::USAGE.0, &error),
+    };
+    ended("waypoint", tulle_waypoint::run(options))
 }
 
 fn ended(part: &'static str, outcome: Result<(), impl Display>) -> ExitCode {

@@ -117,6 +117,7 @@ fn names_of_istioctl_work() {
         "tulle uninstall --purge --yes",
         "tulle run ztunnel",
         "tulle run ztunnel --worker",
+        "tulle run waypoint",
         "tulle run control-plane",
         "tulle run node-agent",
         "tulle --context c status --kubeconfig k",
@@ -167,4 +168,38 @@ fn times() {
     ] {
         assert!(duration(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn waypoints() {
+    use super::waypoint::{TrafficType, WaypointCommand};
+    let arguments = |line: &str| match parse(line).unwrap().command {
+        Command::Waypoint(arguments) => arguments,
+        other => panic!("{other:?}"),
+    };
+    let apply = arguments(
+        "tulle waypoint apply -n shop --name w --for workload --enroll-namespace --overwrite -r v1 -w --waypoint-timeout 5s",
+    );
+    assert_eq!(apply.namespace.as_deref(), Some("shop"));
+    assert_eq!(apply.name, "w");
+    let WaypointCommand::Apply(flags) = apply.command else {
+        panic!()
+    };
+    assert_eq!(flags.traffic, Some(TrafficType::Workload));
+    assert!(flags.enroll_namespace && flags.overwrite && flags.wait);
+    assert_eq!(flags.waypoint_timeout, Duration::from_secs(5));
+    let status = |line: &str| match arguments(line).command {
+        WaypointCommand::Status(status) => status.waits(),
+        other => panic!("{other:?}"),
+    };
+    assert!(status("tulle waypoint status"));
+    assert!(status("tulle waypoint status -w"));
+    assert!(!status("tulle waypoint status --wait=false -A"));
+    assert_eq!(arguments("tulle waypoint list -A -o json").name, "waypoint");
+    assert!(parse("tulle waypoint apply --for everything").is_err());
+    let delete = arguments("tulle waypoint delete a b -n shop");
+    let WaypointCommand::Delete(delete) = delete.command else {
+        panic!()
+    };
+    assert_eq!(delete.names, ["a", "b"]);
 }
