@@ -7,6 +7,9 @@ pub(crate) const REGEX_CACHE_BYTES: usize = 64 * 1024;
 /// Below this many shared regular expressions a sweep is not worth it.
 pub(crate) const REGEX_SWEEP_MINIMUM: usize = 256;
 
+/// Below this many shared texts a sweep is not worth it.
+pub(crate) const TEXT_SWEEP_MINIMUM: usize = 1024;
+
 /// Longest host name (RFC 1035).
 pub(crate) const HOST_BYTES: usize = 253;
 /// Longest method; the longest one registered has 17 characters.

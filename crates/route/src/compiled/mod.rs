@@ -30,8 +30,9 @@ pub struct CompiledRule {
     index: usize,
     pub(crate) matches: Box<[CompiledMatch]>,
     filters: Option<Box<Filters>>,
+    /// Empty when no backend has any.
     backend_filters: Box<[Option<Box<Filters>>]>,
-    redirect: Option<CompiledRedirect>,
+    redirect: Option<Box<CompiledRedirect>>,
 }
 
 impl CompiledRule {
@@ -44,17 +45,14 @@ impl CompiledRule {
         let parts = (|| -> Result<_, RuleFault> {
             let redirect = match &rule.action {
                 RuleAction::Redirect(redirect) => {
-                    Some(CompiledRedirect::compile(redirect, patterns)?)
+                    Some(Box::new(CompiledRedirect::compile(redirect, patterns)?))
                 }
                 RuleAction::Forward(_) | RuleAction::Respond(_) => None,
             };
             Ok((
                 CompiledMatch::compile_all(&rule.matches, patterns)?,
                 Filters::compile(&rule.filters, patterns)?,
-                backends(rule)
-                    .iter()
-                    .map(|backend| Filters::compile(&backend.filters, patterns))
-                    .collect::<Result<_, _>>()?,
+                backend_filters(rule, patterns)?,
                 redirect,
             ))
         })();
@@ -124,7 +122,7 @@ impl CompiledRule {
 
     /// The redirect, if that is the rule's action.
     pub fn redirect(&self) -> Option<&CompiledRedirect> {
-        self.redirect.as_ref()
+        self.redirect.as_deref()
     }
 }
 
@@ -133,4 +131,16 @@ fn backends(rule: &Rule) -> &[Backend] {
         RuleAction::Forward(backends) => backends,
         RuleAction::Redirect(_) | RuleAction::Respond(_) => &[],
     }
+}
+
+fn backend_filters(
+    rule: &Rule,
+    patterns: &mut Patterns,
+) -> Result<Box<[Option<Box<Filters>>]>, RuleFault> {
+    let backends = backends(rule);
+    if backends.iter().all(|backend| backend.filters.is_empty()) {
+        return Ok(Box::default());
+    }
+    let compile = |backend: &Backend| Filters::compile(&backend.filters, patterns);
+    backends.iter().map(compile).collect()
 }

@@ -119,6 +119,9 @@ impl Index {
     }
 }
 
+/// Grows one by one.
+const SMALL_BUCKET: usize = 4;
+
 /// Sorted entries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bucket(Vec<Entry>);
@@ -126,6 +129,10 @@ pub(super) struct Bucket(Vec<Entry>);
 impl Bucket {
     fn insert(&mut self, entry: Entry) {
         let at = self.0.partition_point(|other| other.order(&entry).is_lt());
+        // Most buckets stay small: room for four where one is needed adds up.
+        if self.0.len() < SMALL_BUCKET {
+            self.0.reserve_exact(1);
+        }
         self.0.insert(at, entry);
     }
 

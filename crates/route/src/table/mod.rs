@@ -3,6 +3,7 @@
 mod hosts;
 mod index;
 mod streams;
+mod texts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::text::Patterns;
 use hosts::Hosts;
 use index::Entry;
 use streams::Streams;
+use texts::Texts;
 
 /// Routes by where they count. Cheap to clone: whoever updates changes a clone and publishes it whole. A clone's first change copies the
 /// tables' pointers once; what is not touched is shared.
@@ -34,6 +36,7 @@ struct Tables {
     http_scopes: Scopes<Hosts>,
     stream_scopes: Scopes<Streams>,
     patterns: Patterns,
+    texts: Texts,
 }
 
 /// A route and its rules.
@@ -111,6 +114,8 @@ impl Table {
     /// Adds or replaces a route of requests. On an error the table is as it was: the last good route stays.
     pub fn insert_http(&mut self, route: HttpRoute) -> Result<(), RouteError> {
         let tables = Arc::make_mut(&mut self.tables);
+        let mut route = route;
+        tables.texts.share(&mut route.object, &mut route.parents);
         let route = Arc::new(route);
         let compile = |(index, rule)| {
             CompiledRule::compile(&route, index, rule, &mut tables.patterns).map(Arc::new)
@@ -142,6 +147,8 @@ impl Table {
         let tables = Arc::make_mut(&mut self.tables);
         let name: Arc<str> = route.object.to_string().into();
         tables.remove_stream(&name);
+        let mut route = route;
+        tables.texts.share(&mut route.object, &mut route.parents);
         let route = Arc::new(route);
         for parent in &route.parents {
             tables

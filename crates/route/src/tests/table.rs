@@ -153,3 +153,23 @@ fn a_rule_can_be_kept_when_its_route_is_gone() {
     assert_eq!(rule.backends().len(), 1);
     assert_eq!((rule.index(), rule.rule().is_some()), (0, true));
 }
+
+#[test]
+fn equal_texts_are_held_once() {
+    let table = table([
+        route("a", &["h"], vec![rule("a", vec![])]),
+        route("b", &["h"], vec![rule("b", vec![])]),
+    ]);
+    let of = |name: &str| {
+        let found = table.http_routes().find(|r| &*r.object.name == name);
+        found.unwrap().clone()
+    };
+    let (a, b) = (of("a"), of("b"));
+    assert!(Arc::ptr_eq(&a.object.namespace, &b.object.namespace));
+    match (&a.parents[0], &b.parents[0]) {
+        (Parent::Listener { gateway: a, .. }, Parent::Listener { gateway: b, .. }) => {
+            assert!(Arc::ptr_eq(a, b));
+        }
+        other => panic!("{other:?}"),
+    }
+}
