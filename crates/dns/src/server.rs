@@ -92,18 +92,23 @@ impl<C: Client + 'static> Server<C> {
                 }
             }
         }
-        // Another process may be listening already: nothing that came to us is lost on the way there.
+        self.last_datagrams(&socket, &mut buffer).await;
+    }
+
+    /// Another process may be listening already: nothing that came to us is lost on the way there.
+    async fn last_datagrams(self: &Rc<Self>, socket: &Rc<UdpSocket>, buffer: &mut [u8]) {
         let deadline = Instant::now() + LAST_ANSWERS;
         for _ in 0..QUERIES_AT_ONCE {
-            let Ok((length, from)) = socket.try_recv_from(&mut buffer) else {
-                break;
-            };
-            self.datagram(&socket, buffer.get(..length), from);
-        }
-        while Rc::strong_count(&socket) > 1 && Instant::now() < deadline {
-            let received = timeout(SOCKET_PAUSE, socket.recv_from(&mut buffer)).await;
-            if let Ok(Ok((length, from))) = received {
-                self.datagram(&socket, buffer.get(..length), from);
+            // Not `try_recv_from`: what nobody has waited for yet it does not see.
+            match timeout(SOCKET_PAUSE, socket.recv_from(buffer)).await {
+                Ok(Ok((length, from))) => self.datagram(socket, buffer.get(..length), from),
+                Ok(Err(_)) => return,
+                // Nothing more comes; what is being answered still needs the socket.
+                Err(_) if Rc::strong_count(socket) == 1 => return,
+                Err(_) => {}
+            }
+            if Instant::now() > deadline {
+                return;
             }
         }
     }

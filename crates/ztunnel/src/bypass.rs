@@ -58,6 +58,12 @@ impl BypassMetric {
     }
 }
 
+/// Why a connection that is there already may not go on; it was counted when it came.
+pub(crate) fn refusal(mesh: &Mesh, arrived: Arrived<'_>) -> Option<Failure> {
+    let around = around(mesh, arrived).filter(|around| around.enforced)?;
+    Some(Failure::Bypassed(around.waypoint.into()))
+}
+
 /// Which waypoint was passed by.
 #[derive(Debug, PartialEq, Eq)]
 struct Around {

@@ -7,10 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tulle_hbone::{Counters, StopReason};
-use tulle_model::{Identity, Workload};
+use tulle_model::{Identity, Service, Workload};
 use tulle_policy::{self as policy, Verdict};
 use tulle_telemetry::{ConnectionSeries, Reporter};
 
+use crate::bypass::{self, Arrived, BypassMetric};
 use crate::error::Failure;
 use crate::limits::{CHECKS_AT_ONCE, CONNECTIONS_PER_WORKER, CONNECTIONS_SHOWN};
 use crate::pod::{Pod, PodSerial};
@@ -50,6 +51,8 @@ pub(crate) struct Check {
     pub(crate) peer: Option<Identity>,
     pub(crate) peer_ip: IpAddr,
     pub(crate) destination: SocketAddr,
+    /// The service that the peer says it addressed.
+    addressed: Option<Arc<Service>>,
     /// Why it was cut.
     denial: RefCell<Option<Arc<str>>>,
 }
@@ -66,12 +69,45 @@ impl Check {
             peer,
             peer_ip,
             destination,
+            addressed: None,
             denial: RefCell::default(),
         }
     }
 
-    /// Whether the connection may begin. What dry-run policies would have done is logged.
-    pub(crate) fn decide(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+    /// With the service that the peer says it addressed.
+    pub(crate) fn addressing(self, service: Option<Arc<Service>>) -> Self {
+        Self {
+            addressed: service,
+            ..self
+        }
+    }
+
+    /// Whether the connection may begin: by the policies, and by the way that it came, which is counted.
+    pub(crate) fn judge(&self, snapshot: &Snapshot, bypass: &BypassMetric) -> Result<(), Failure> {
+        self.decide(snapshot)?;
+        bypass.judge(&snapshot.mesh, self.arrived(&self.workload.borrow()))
+    }
+
+    /// Why the connection may not go on, if it may not.
+    fn judge_again(&self, snapshot: &Snapshot) -> Option<Arc<str>> {
+        if let Verdict::Denied(reason) = self.evaluate(snapshot) {
+            return Some(reason.to_string().into());
+        }
+        let refused = bypass::refusal(&snapshot.mesh, self.arrived(&self.workload.borrow()))?;
+        Some(refused.to_string().into())
+    }
+
+    fn arrived<'a>(&'a self, workload: &'a Workload) -> Arrived<'a> {
+        Arrived {
+            workload,
+            port: self.destination.port(),
+            peer: self.peer.as_ref(),
+            addressed: self.addressed.as_deref(),
+        }
+    }
+
+    /// Asks the policies. What dry-run policies would have done is logged.
+    fn decide(&self, snapshot: &Snapshot) -> Result<(), Failure> {
         let verdict = self.evaluate(snapshot);
         for hit in verdict.dry_run() {
             let destination = &self.destination;
@@ -226,8 +262,8 @@ impl Connection {
         if !policies_changed && !moved {
             return;
         }
-        if let Verdict::Denied(reason) = check.evaluate(snapshot) {
-            *check.denial.borrow_mut() = Some(reason.to_string().into());
+        if let Some(reason) = check.judge_again(snapshot) {
+            *check.denial.borrow_mut() = Some(reason);
             self.stop.tell(StopReason::Policy);
         }
     }

@@ -31,6 +31,15 @@ struct Unconfirmed {
     policies: HashSet<String>,
 }
 
+/// What a resource changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// Where connections go.
+    Ways,
+    /// Which connections may be: those that are there are asked again.
+    Rights,
+}
+
 struct Synced {
     condition: Condition,
     addresses: bool,
@@ -122,20 +131,32 @@ impl Discovery {
         type_url: &str,
         snapshot: &mut Snapshot,
         resource: &Resource,
-    ) -> Result<(), String> {
+    ) -> Result<Effect, String> {
         if type_url == AUTHORIZATION_TYPE {
             let policy = decode_authorization(&resource.body).map_err(|e| e.to_string())?;
             self.unconfirmed.policies.remove(&*resource.name);
             snapshot.policies.insert(policy);
-            return Ok(());
+            return Ok(Effect::Rights);
         }
         let item = decode_address(&resource.body, &mut self.texts).map_err(|e| e.to_string())?;
         self.unconfirmed.addresses.remove(&*resource.name);
         match item {
-            AddressItem::Workload(workload) => snapshot.mesh.insert_workload(workload),
-            AddressItem::Service(service) => snapshot.mesh.insert_service(service),
+            AddressItem::Workload(workload) => {
+                snapshot.mesh.insert_workload(workload);
+                Ok(Effect::Ways)
+            }
+            AddressItem::Service(service) => {
+                let old = snapshot.mesh.service(&service.key());
+                let insisted = old.is_some_and(|old| old.waypoint_use.enforced);
+                let insists = service.waypoint_use.enforced && !insisted;
+                snapshot.mesh.insert_service(service);
+                Ok(if insists {
+                    Effect::Rights
+                } else {
+                    Effect::Ways
+                })
+            }
         }
-        Ok(())
     }
 
     /// Everything of a type has come: what a predecessor knew beyond it is gone.
@@ -179,18 +200,22 @@ impl Handler for Discovery {
         let mut rejections = Vec::new();
         let state = self.state.clone();
         state.publish(|snapshot| {
+            let mut rights = type_url == AUTHORIZATION_TYPE;
             for name in &batch.removed {
                 remove(type_url, snapshot, name);
             }
             for resource in &batch.upserts {
-                if let Err(error) = self.upsert(type_url, snapshot, resource) {
-                    tracing::warn!(resource = &*resource.name, error, "cannot use a resource of the control plane; what was known of it stays in force");
-                    self.metrics.rejected.inc();
-                    let name = resource.name.to_string();
-                    rejections.push(Rejection { name, error });
+                match self.upsert(type_url, snapshot, resource) {
+                    Ok(effect) => rights |= effect == Effect::Rights,
+                    Err(error) => {
+                        tracing::warn!(resource = &*resource.name, error, "cannot use a resource of the control plane; what was known of it stays in force");
+                        self.metrics.rejected.inc();
+                        let name = resource.name.to_string();
+                        rejections.push(Rejection { name, error });
+                    }
                 }
             }
-            type_url == AUTHORIZATION_TYPE
+            rights
         });
         rejections
     }

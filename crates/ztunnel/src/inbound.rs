@@ -13,7 +13,6 @@ use tulle_linux::socket;
 use tulle_model::{Identity, Service, Workload};
 use tulle_telemetry::Reporter;
 
-use crate::bypass::Arrived;
 use crate::connections::{Check, Shown};
 use crate::dial::{dial, reset};
 use crate::error::{Failure, relay_failure};
@@ -132,17 +131,9 @@ async fn serve_stream(worker: Rc<Worker>, arrival: Rc<Arrival>, request: Request
         Some(arrival.peer.clone()),
         peer_ip,
         destination,
-    );
-    let allowed = check.decide(&snapshot).and_then(|()| {
-        let arrived = Arrived {
-            workload: &workload,
-            port: destination.port(),
-            peer: Some(&arrival.peer),
-            addressed: service.as_deref().filter(|_| addressed),
-        };
-        worker.shared.bypass.judge(&snapshot.mesh, arrived)
-    });
-    if let Err(denied) = allowed {
+    )
+    .addressing(service.clone().filter(|_| addressed));
+    if let Err(denied) = check.judge(&snapshot, &worker.shared.bypass) {
         report.end(&worker.shard, (0, 0), Some(&denied));
         return request.refuse(401);
     }

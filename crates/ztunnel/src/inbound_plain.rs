@@ -10,7 +10,6 @@ use tulle_hbone::relay;
 use tulle_linux::socket;
 use tulle_telemetry::Reporter;
 
-use crate::bypass::Arrived;
 use crate::connections::{Check, Shown};
 use crate::dial::{dial, reset};
 use crate::error::{Failure, relay_failure};
@@ -70,17 +69,8 @@ pub(crate) async fn serve(
         reset(client);
         report.end(&worker.shard, (0, 0), Some(&failure));
     };
-    let check = Check::new(workload.clone(), None, source.ip(), destination);
-    let allowed = check.decide(&snapshot).and_then(|()| {
-        let arrived = Arrived {
-            workload: &workload,
-            port: destination.port(),
-            peer: None,
-            addressed: None,
-        };
-        worker.shared.bypass.judge(&snapshot.mesh, arrived)
-    });
-    if let Err(denied) = allowed {
+    let check = Check::new(workload, None, source.ip(), destination);
+    if let Err(denied) = check.judge(&snapshot, &worker.shared.bypass) {
         return refuse(client, report, denied);
     }
     let from = worker.original_source(source.ip(), destination.ip());

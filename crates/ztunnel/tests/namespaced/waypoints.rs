@@ -1,5 +1,6 @@
 //! Through a waypoint: a scripted one of our own HBONE crate, with a certificate of the mesh.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,9 @@ use tulle_model::{
 };
 
 use crate::control::authority;
-use crate::mesh::{Mesh, Pod, application, is_reset, port, service, talk, workload};
+use crate::mesh::{
+    Mesh, Pod, application, connect, greeting as greet, is_reset, port, service, talk, workload,
+};
 
 const VIP: &str = "10.96.0.1:80";
 
@@ -225,6 +228,17 @@ fn a_service_is_reached_through_its_waypoint_and_the_waypoint_is_let_through() {
     mesh.control().put_service(&web);
     mesh.eventually("the pod itself", || talk(&client.netns, pod).ok());
     assert!(bypassed(&mesh, false) >= 1);
+
+    // Insisting again ends what is there already.
+    let mut live = connect(&client.netns, pod).unwrap();
+    greet(&mut live).unwrap();
+    web.waypoint_use.enforced = true;
+    mesh.control().put_service(&web);
+    let cut = live.read(&mut [0]);
+    assert!(
+        matches!(&cut, Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset),
+        "{cut:?}"
+    );
 
     let dump: serde_json::Value = serde_json::from_str(&mesh.page(15000, "/config_dump")).unwrap();
     let shown = dump["services"].as_array().unwrap();
