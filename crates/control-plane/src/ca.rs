@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tracing::{debug, warn};
-use tulle_cluster::Error;
+use tulle_cluster::{Error, Key};
 use tulle_identity::{Authority, BoxFuture, SignRefused};
 use tulle_xds::server::{
     AuthError, Authenticator, Caller, Presented, SignError, Signer, SigningRequest,
 };
 
 use crate::impersonation::Rules;
+use crate::limits::POD_APPEARS_WITHIN;
 use crate::metrics::Metrics;
+use crate::pods::{KnownPod, Pods};
 use crate::tokens::Tokens;
 
 /// Said to every caller that is not let in.
@@ -23,6 +25,9 @@ const NOT_ALLOWED: &str = "request impersonation authentication failure";
 /// Lets callers in by client certificate or service account token.
 pub(crate) struct Gate {
     pub(crate) tokens: Tokens,
+    pub(crate) pods: Pods,
+    /// Namespace and name of the accounts of node proxies: no gateways.
+    pub(crate) node_accounts: Vec<(String, String)>,
     pub(crate) authority: Arc<ArcSwap<Authority>>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -61,7 +66,7 @@ impl Gate {
             return Err(refused());
         };
         match self.tokens.caller(token).await {
-            Ok(caller) => Ok(Caller::clone(&caller)),
+            Ok(caller) => self.with_gateway(Caller::clone(&caller)).await,
             Err(error @ Error::TokenRefused { .. }) => {
                 warn!(peer = ?presented.address, "{error}");
                 Err(refused())
@@ -72,6 +77,41 @@ impl Gate {
                 Err(AuthError::Unavailable(why.to_owned()))
             }
         }
+    }
+}
+
+impl Gate {
+    /// Finds out whose proxy the caller is. A pod that is not known yet is waited for: its Gateway decides what it may see.
+    async fn with_gateway(&self, caller: Caller) -> Result<Caller, AuthError> {
+        let of_node = |(namespace, account): &(String, String)| {
+            *namespace == caller.namespace && *account == caller.service_account
+        };
+        let is_node_proxy = self.node_accounts.iter().any(of_node);
+        let Some((name, uid)) = caller.pod_name.as_ref().zip(caller.pod_uid.as_ref()) else {
+            return Ok(caller);
+        };
+        if is_node_proxy {
+            return Ok(caller);
+        }
+        let key = Key::new(&caller.namespace, name);
+        let there = |pod: &KnownPod| *pod.uid == **uid;
+        let found = self
+            .pods
+            .wait(POD_APPEARS_WITHIN, |pods| pods.get(&key).filter(there))
+            .await;
+        let Some(pod) = found else {
+            warn!(pod = %key, "a caller's pod is not known (yet)");
+            let why = "the caller's pod is not known to the control plane yet";
+            return Err(AuthError::Unavailable(why.to_owned()));
+        };
+        if *pod.service_account != *caller.service_account {
+            warn!(pod = %key, account = caller.service_account, "a caller's pod runs as somebody else");
+            return Err(AuthError::Refused(NOT_AUTHENTICATED.to_owned()));
+        }
+        Ok(Caller {
+            gateway: pod.gateway,
+            ..caller
+        })
     }
 }
 

@@ -4,12 +4,16 @@
 //! ([`mesh`]) translates and hands what changed to the discovery server; [`ca`] lets proxies in
 //! and signs, by the rules of [`impersonation`]; [`authority`], [`roots`] and [`serving`] keep
 //! Secret, ConfigMaps and our own certificate; [`status`] tells users what became of their
-//! objects.
+//! objects; [`deployer`] makes what Gateways need to run, [`classes`] their classes, and [`webhook`]
+//! completes gateways that users deploy themselves.
 
 mod authority;
 mod ca;
+mod classes;
 mod convergence;
+mod deployer;
 mod impersonation;
+mod injection;
 mod limits;
 mod mesh;
 mod mesh_config;
@@ -25,8 +29,10 @@ mod tokens;
 mod typed;
 mod unsupported;
 mod watches;
+mod webhook;
 
 pub use authority::AuthorityUnavailable;
+pub use deployer::{Proxy, Template};
 pub use options::{Options, OptionsError, Ports};
 pub use run::{Error, run};
 pub use serving::ServingError;

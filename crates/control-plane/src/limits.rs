@@ -42,6 +42,11 @@ pub(crate) const STATUS_RETRY: Duration = Duration::from_secs(2);
 /// How often a failed status is tried.
 pub(crate) const STATUS_TRIES: u32 = 5;
 
+/// How often a status that somebody else changes is put right ...
+pub(crate) const STATUS_HEALED: u32 = 8;
+/// ... in this time.
+pub(crate) const STATUS_HEALED_PER: Duration = Duration::from_secs(60);
+
 /// How long the start waits for the CA Secret.
 pub(crate) const AUTHORITY_RETRY: Duration = Duration::from_secs(1);
 /// Pause before the API server is tried again at the start.
@@ -59,3 +64,23 @@ pub(crate) const CONVERGENCE_PENDING: usize = 256;
 pub(crate) const CONVERGENCE_EVERY: Duration = Duration::from_millis(50);
 /// A proxy that takes longer is not waited for.
 pub(crate) const CONVERGENCE_LONGEST: Duration = Duration::from_secs(60);
+
+/// Pause before a gateway is deployed again after a failure, or after somebody else changed what was made ...
+pub(crate) const DEPLOY_FIRST: Duration = Duration::from_millis(500);
+/// ... doubled each time up to this, ...
+pub(crate) const DEPLOY_LONGEST: Duration = Duration::from_secs(60);
+/// ... and short again after this long without trouble.
+pub(crate) const DEPLOY_CALM: Duration = Duration::from_secs(120);
+/// Longest overlay of one object, in bytes.
+pub(crate) const LONGEST_OVERLAY: usize = 256 * 1024;
+/// Deepest nesting of an overlay.
+pub(crate) const OVERLAY_DEPTH: usize = 64;
+/// Pause before GatewayClasses are tried again.
+pub(crate) const CLASS_RETRY: Duration = Duration::from_secs(2);
+
+/// Connections of the API server to the webhooks.
+pub(crate) const WEBHOOK_CONNECTIONS: usize = 64;
+/// How long one of them may live; the API server makes another.
+pub(crate) const WEBHOOK_LIFE: Duration = Duration::from_secs(30 * 60);
+/// Pause before something about webhooks is tried again.
+pub(crate) const WEBHOOK_RETRY: Duration = Duration::from_secs(1);

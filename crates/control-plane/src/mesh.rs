@@ -23,49 +23,18 @@ use tulle_translate::{Cluster, ObjectKind, ObjectRef, Settings};
 use tulle_xds::server::Publisher;
 
 use crate::convergence::Convergence;
+use crate::deployer::Deployments;
 use crate::limits::{BATCH, LONGEST_BATCH, QUIET};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
-use crate::status::Statuses;
+use crate::status::{Statuses, Target};
 use crate::{mesh_config, typed};
 
+mod layer7;
 mod publish;
+mod source;
 
-/// What is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Pods,
-    Services,
-    Slices,
-    Namespaces,
-    Nodes,
-    MeshConfig,
-    AuthorizationPolicies,
-    PeerAuthentications,
-    ServiceEntries,
-    WorkloadEntries,
-}
-
-/// How many there are; all must be synced before anything is published.
-const SOURCES: u32 = 10;
-
-impl Source {
-    /// As istiod's metrics label it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Pods => "Pods",
-            Self::Services => "Services",
-            Self::Slices => "EndpointSlice",
-            Self::Namespaces => "Namespaces",
-            Self::Nodes => "Nodes",
-            Self::MeshConfig => "MeshConfig",
-            Self::AuthorizationPolicies => "AuthorizationPolicy",
-            Self::PeerAuthentications => "PeerAuthentication",
-            Self::ServiceEntries => "ServiceEntry",
-            Self::WorkloadEntries => "WorkloadEntry",
-        }
-    }
-}
+pub(crate) use source::{SOURCES, Source};
 
 /// One thing for the translating thread to do.
 pub(crate) enum Input {
@@ -140,6 +109,7 @@ pub(crate) struct Translation {
     mesh: MeshConfig,
     pods: Pods,
     statuses: Statuses,
+    deployments: Deployments,
     publisher: Publisher,
     authority: Arc<ArcSwap<Authority>>,
     metrics: Arc<Metrics>,
@@ -155,6 +125,7 @@ impl Translation {
         mesh: &MeshConfig,
         pods: Pods,
         statuses: Statuses,
+        deployments: Deployments,
         publisher: Publisher,
         authority: Arc<ArcSwap<Authority>>,
         metrics: Arc<Metrics>,
@@ -166,6 +137,7 @@ impl Translation {
             mesh: mesh.clone(),
             pods,
             statuses,
+            deployments,
             publisher,
             authority,
             metrics,
@@ -190,7 +162,13 @@ impl Translation {
 
     pub(crate) fn service(&mut self, change: Result<Service, Key>) {
         match change {
-            Ok(service) => self.cluster.upsert_service(&service),
+            Ok(service) => {
+                let target = target(ObjectKind::Service, &Key::of(&service));
+                let status = service.status.as_ref();
+                self.statuses
+                    .seen(&target, || serde_json::to_value(status).unwrap_or_default());
+                self.cluster.upsert_service(&service);
+            }
             Err(key) => {
                 self.cluster.remove_service(&key.namespace, &key.name);
                 self.forget(ObjectKind::Service, key);
@@ -224,6 +202,8 @@ impl Translation {
     pub(crate) fn authorization_policy(&mut self, change: Result<DynamicObject, Key>) {
         match change {
             Ok(object) => {
+                let kind = ObjectKind::AuthorizationPolicy;
+                self.seen(kind, &Key::of(&object), &object);
                 let policy = typed::authorization_policy(object);
                 self.cluster.upsert_authorization_policy(&policy);
             }
@@ -251,10 +231,13 @@ impl Translation {
 
     pub(crate) fn service_entry(&mut self, change: Result<DynamicObject, Key>) {
         let gone = match change {
-            Ok(object) => match self.readable::<ServiceEntry>(Source::ServiceEntries, object) {
-                Ok(entry) => return self.cluster.upsert_service_entry(&entry),
-                Err(key) => key,
-            },
+            Ok(object) => {
+                self.seen(ObjectKind::ServiceEntry, &Key::of(&object), &object);
+                match self.readable::<ServiceEntry>(Source::ServiceEntries, object) {
+                    Ok(entry) => return self.cluster.upsert_service_entry(&entry),
+                    Err(key) => key,
+                }
+            }
             Err(key) => key,
         };
         self.cluster
@@ -264,10 +247,13 @@ impl Translation {
 
     pub(crate) fn workload_entry(&mut self, change: Result<DynamicObject, Key>) {
         let gone = match change {
-            Ok(object) => match self.readable::<WorkloadEntry>(Source::WorkloadEntries, object) {
-                Ok(entry) => return self.cluster.upsert_workload_entry(&entry),
-                Err(key) => key,
-            },
+            Ok(object) => {
+                self.seen(ObjectKind::WorkloadEntry, &Key::of(&object), &object);
+                match self.readable::<WorkloadEntry>(Source::WorkloadEntries, object) {
+                    Ok(entry) => return self.cluster.upsert_workload_entry(&entry),
+                    Err(key) => key,
+                }
+            }
             Err(key) => key,
         };
         self.cluster
@@ -277,12 +263,13 @@ impl Translation {
 
     /// What is gone needs no status.
     fn forget(&self, kind: ObjectKind, key: Key) {
-        let object = ObjectRef {
-            kind,
-            namespace: key.namespace,
-            name: key.name,
-        };
-        self.statuses.forget(&object.into());
+        self.statuses.forget(&target(kind, &key));
+    }
+
+    /// A status that somebody wiped is written again.
+    fn seen(&self, kind: ObjectKind, key: &Key, object: &DynamicObject) {
+        let shown = || object.data.get("status").cloned().unwrap_or_default();
+        self.statuses.seen(&target(kind, key), shown);
     }
 
     /// An entry that cannot be read adds nothing to the mesh: as if it were not there, and told.
@@ -292,11 +279,15 @@ impl Translation {
         object: DynamicObject,
     ) -> Result<K, Key> {
         let key = Key::of(&object);
-        typed::typed(object).map_err(|why| {
-            self.metrics.rejected_configs.with(&[source.name()]).inc();
-            warn!(kind = source.name(), object = %key, "not usable, left out: {why}");
-            key
-        })
+        // Addresses that were found for an entry's hosts are in its status. One that cannot be read does not hide the entry.
+        let with_status = typed::with_status(object.clone());
+        with_status
+            .or_else(|_| typed::typed(object))
+            .map_err(|why| {
+                self.metrics.rejected_configs.with(&[source.name()]).inc();
+                warn!(kind = source.name(), object = %key, "not usable, left out: {why}");
+                key
+            })
     }
 
     pub(crate) fn mesh_config(&mut self, change: Result<ConfigMap, Key>) {
@@ -329,6 +320,7 @@ impl Translation {
         if mesh.trust_domain != self.mesh.trust_domain && !self.sign_for(&mesh.trust_domain) {
             return;
         }
+        self.deployments.trust_domain(&mesh.trust_domain);
         self.cluster.set_settings(self.base.with_mesh(&mesh));
         self.mesh = mesh;
     }
@@ -350,6 +342,15 @@ impl Translation {
             }
         }
     }
+}
+
+fn target(kind: ObjectKind, key: &Key) -> Target {
+    let object = ObjectRef {
+        kind,
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    };
+    object.into()
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub(crate) struct Metrics {
     pub(crate) rejected_configs: GaugeFamily,
     /// `tulle_status_errors`: statuses that could not be written.
     pub(crate) status_errors: Gauge,
+    /// `tulle_deploy_errors`: gateways that could not be deployed.
+    pub(crate) deploy_errors: Gauge,
     pub(crate) csr: Gauge,
     pub(crate) issued: Gauge,
     pub(crate) sign_errors: GaugeFamily,
@@ -112,6 +114,10 @@ impl Metrics {
             status_errors: counter(
                 "tulle_status_errors",
                 "Status conditions that could not be written.",
+            ),
+            deploy_errors: counter(
+                "tulle_deploy_errors",
+                "Attempts to deploy a waypoint or gateway that failed.",
             ),
             csr: counter(
                 "citadel_server_csr_count",

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tulle_api::contract;
 
+use crate::deployer::Template;
+
 /// istiod's own pages for people ("ControlZ") have this port.
 const PORT_LOCAL: u16 = 9876;
 
@@ -27,6 +29,8 @@ pub struct Options {
     pub trusted_node_accounts: Vec<(String, String)>,
     /// `ISTIOD_CUSTOM_HOST`: more DNS names for the certificate on 15012.
     pub custom_hosts: Vec<String>,
+    /// `PROXY_TEMPLATE`: how waypoints and gateways are deployed, as JSON. Without an image, they are not.
+    pub template: Template,
     /// Where to listen.
     pub ports: Ports,
 }
@@ -42,6 +46,8 @@ pub struct Ports {
     pub metrics: u16,
     /// Readiness and metrics.
     pub debug: u16,
+    /// Webhooks over TLS.
+    pub webhook: u16,
     /// What neighbours must not see or change, on 127.0.0.1 only (`kubectl port-forward` reaches
     /// it): debug pages and log levels.
     pub local: u16,
@@ -54,6 +60,7 @@ impl Default for Ports {
             xds_plain: contract::PORT_XDS_PLAIN,
             metrics: contract::PORT_CONTROL_PLANE_METRICS,
             debug: contract::PORT_DEBUG,
+            webhook: contract::PORT_WEBHOOK,
             local: PORT_LOCAL,
         }
     }
@@ -73,6 +80,7 @@ impl Default for Options {
                 contract::ZTUNNEL.to_owned(),
             )],
             custom_hosts: Vec::new(),
+            template: Template::default(),
             ports: Ports::default(),
         }
     }
@@ -113,6 +121,13 @@ impl Options {
         }
         if let Some(value) = set("ISTIOD_CUSTOM_HOST") {
             options.custom_hosts = list(&value).map(str::to_owned).collect();
+        }
+        if let Some(value) = set("PROXY_TEMPLATE") {
+            options.template = serde_json::from_str(&value).map_err(|_| OptionsError {
+                name: "PROXY_TEMPLATE",
+                value: value.chars().take(256).collect(),
+                why: "JSON with image, resources and the like is expected, as `tulle install` writes it",
+            })?;
         }
         Ok(options)
     }

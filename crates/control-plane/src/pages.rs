@@ -62,6 +62,7 @@ fn connected(streams: &[Connected], sequence: u64) -> Value {
                 .collect();
             json!({
                 "proxy": stream.node,
+                "gateway": stream.gateway,
                 "address": stream.address.map(|address| address.to_string()),
                 "connected_at": since,
                 "types": types,

@@ -1,13 +1,19 @@
 //! Which pods exist, for the CA: who asks, and whose identities may be asked for on which node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tulle_api::contract::{LABEL_GATEWAY_NAME, LABEL_POD_TEMPLATE_HASH, LABEL_WORKLOAD_NAME};
 use tulle_api::k8s_openapi::api::core::v1::Pod;
 use tulle_cluster::Key;
+
+/// On pods: which templates the webhook applies.
+pub(crate) const ANNOTATION_TEMPLATES: &str = "inject.istio.io/templates";
+/// The template that makes a gateway's proxy of a container.
+pub(crate) const TEMPLATE_GATEWAY: &str = "gateway";
 
 /// What the CA needs of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub(crate) struct KnownPod {
     pub(crate) node: Arc<str>,
     /// A failed pod runs nothing any more.
     pub(crate) failed: bool,
+    /// The Gateway (`namespace/name`) whose proxy it is.
+    pub(crate) gateway: Option<Arc<str>>,
 }
 
 /// All pods of the cluster. Clones share them.
@@ -69,6 +77,7 @@ impl Pods {
             service_account: tables.text(account.filter(|a| !a.is_empty()).unwrap_or("default")),
             node: tables.text(node.unwrap_or_default()),
             failed: phase == Some("Failed"),
+            gateway: gateway(pod, namespace).map(|gateway| tables.text(&gateway)),
         };
         if tables.pods.get(&key) == Some(&known) {
             return;
@@ -161,6 +170,38 @@ impl Tables {
             self.texts.retain(|text, ()| Arc::strong_count(text) > 1);
         }
     }
+}
+
+/// Whose proxy a pod is: the Gateway in its label, which the deployer writes; for a gateway that users deploy themselves
+/// and we complete, the name of its Deployment. Always in the pod's own namespace: nobody speaks for another's Gateway.
+fn gateway(pod: &Pod, namespace: &str) -> Option<String> {
+    let empty = BTreeMap::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&empty);
+    if let Some(name) = labels.get(LABEL_GATEWAY_NAME) {
+        return Some(format!("{namespace}/{name}"));
+    }
+    let annotations = pod.metadata.annotations.as_ref()?;
+    let templates = annotations.get(ANNOTATION_TEMPLATES)?;
+    let is_gateway = templates
+        .split(',')
+        .any(|name| name.trim() == TEMPLATE_GATEWAY);
+    is_gateway.then(|| format!("{namespace}/{}", workload_name(pod, labels)))
+}
+
+/// Name of the Deployment, or whatever else made a pod; of the pod itself if nothing did.
+pub(crate) fn workload_name(pod: &Pod, labels: &BTreeMap<String, String>) -> String {
+    if let Some(name) = labels.get(LABEL_WORKLOAD_NAME) {
+        return name.clone();
+    }
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    let Some(owner) = owners.find(|owner| owner.controller == Some(true)) else {
+        return pod.metadata.name.clone().unwrap_or_default();
+    };
+    let hash = labels.get(LABEL_POD_TEMPLATE_HASH);
+    let deployment = hash
+        .filter(|_| owner.kind == "ReplicaSet")
+        .and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+    deployment.unwrap_or(&owner.name).to_owned()
 }
 
 fn place(key: &Key, pod: &KnownPod) -> Option<Place> {

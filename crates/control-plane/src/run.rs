@@ -24,6 +24,7 @@ use tulle_xds::server::{Counters, Publisher, ServeError, Server};
 use crate::authority::Store;
 use crate::ca::{CertificateService, Gate};
 use crate::convergence::Convergence;
+use crate::deployer::{Deployments, Plane};
 use crate::impersonation::Rules;
 use crate::limits::{CHANGES_WAITING, CONNECT_RETRY, CONNECT_WITHIN, DRAIN};
 use crate::mesh::Translation;
@@ -33,9 +34,12 @@ use crate::pods::Pods;
 use crate::serving::ServingError;
 use crate::status::Statuses;
 use crate::tokens::Tokens;
-use crate::{mesh, mesh_config, pages, roots, serving, status, unsupported, watches};
+use crate::{
+    classes, deployer, mesh, mesh_config, pages, roots, serving, status, unsupported, watches,
+    webhook,
+};
 
-/// Name of the Lease whose holder writes status.
+/// Name of the Lease whose holder writes status, and deploys waypoints and gateways.
 const STATUS_LEASE: &str = "istio-status-leader";
 
 /// Why the control plane ended, other than by request.
@@ -100,6 +104,7 @@ struct Parts {
     authority: Arc<ArcSwap<Authority>>,
     pods: Pods,
     publisher: Publisher,
+    deployments: Deployments,
     /// The roots, for ConfigMaps and our own certificate.
     roots: watch::Sender<Arc<str>>,
 }
@@ -142,8 +147,14 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
     let roots = watch::Sender::new(Arc::from(authority.root_pem()));
     let authority = Arc::new(ArcSwap::from_pointee(authority));
     let pods = Pods::new();
+    let deployments = Deployments::new(Plane {
+        namespace: options.namespace.clone(),
+        revision: options.revision.clone(),
+        trust_domain: mesh.trust_domain.clone(),
+    });
     let parts = Parts {
         options,
+        deployments,
         client,
         metrics,
         authority,
@@ -157,6 +168,7 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
         parts.pods.clone(),
     );
     parts.keep_certificates(&mut tasks, store, tls.clone());
+    parts.serve_webhooks(&mut tasks, listeners.webhook, tls.clone());
     let election = parts.translate(&mut tasks, &mesh, &counters, synced)?;
     let server = parts.server(counters);
     info!(ready_to_serve_after = ?started.elapsed(), "serving discovery and certificates");
@@ -200,6 +212,42 @@ impl Parts {
         tasks.spawn(named("CA Secret", follow));
     }
 
+    /// Gateways that users deploy themselves are completed when their pods are made.
+    fn serve_webhooks(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        listener: TcpListener,
+        tls: ServerTls,
+    ) {
+        let template = Arc::new(self.options.template.clone());
+        let served = webhook::serve(listener, tls, template, self.deployments.clone());
+        tasks.spawn(named("webhooks", served));
+        let roots = webhook::keep_roots(self.client.clone(), self.roots.subscribe());
+        tasks.spawn(named("roots of webhooks", roots));
+    }
+
+    /// What one replica makes: GatewayClasses, and what Gateways need to run.
+    fn deploy(&self, tasks: &mut JoinSet<&'static str>, election: &Participation) {
+        let classes = classes::keep(self.client.clone(), election.leads());
+        tasks.spawn(named("GatewayClasses", classes));
+        let (deployments, template) = (self.deployments.clone(), self.options.template.clone());
+        if template.image.is_empty() {
+            warn!(
+                "PROXY_TEMPLATE names no image: Gateways are programmed, and nothing is deployed for them"
+            );
+            return;
+        }
+        let errors = self.metrics.deploy_errors.clone();
+        let deployer = deployer::deploy(
+            self.client.clone(),
+            deployments,
+            template,
+            election.leads(),
+            errors,
+        );
+        tasks.spawn(named("the deployer", deployer));
+    }
+
     /// Watches, the translating thread, and the writer of statuses.
     fn translate(
         &self,
@@ -231,6 +279,7 @@ impl Parts {
             mesh,
             self.pods.clone(),
             statuses.clone(),
+            self.deployments.clone(),
             self.publisher.clone(),
             self.authority.clone(),
             self.metrics.clone(),
@@ -251,6 +300,7 @@ impl Parts {
             },
         );
         let errors = self.metrics.status_errors.clone();
+        self.deploy(tasks, &election);
         unsupported::start(&self.client, &statuses, tasks);
         let writer = status::write(self.client.clone(), statuses, election.leads(), errors);
         tasks.spawn(named("status", writer));
@@ -260,6 +310,8 @@ impl Parts {
     fn server(&self, counters: Arc<Counters>) -> Server {
         let gate = Gate {
             tokens: Tokens::new(self.client.clone()),
+            pods: self.pods.clone(),
+            node_accounts: self.options.trusted_node_accounts.clone(),
             authority: self.authority.clone(),
             metrics: self.metrics.clone(),
         };
@@ -315,6 +367,7 @@ struct Listeners {
     xds_plain: TcpListener,
     metrics: TcpListener,
     debug: TcpListener,
+    webhook: TcpListener,
     local: TcpListener,
 }
 
@@ -327,6 +380,7 @@ impl Listeners {
             xds_plain: open(ports.xds_plain)?,
             metrics: open(ports.metrics)?,
             debug: open(ports.debug)?,
+            webhook: open(ports.webhook)?,
             local: admin::listen_locally(ports.local).map_err(|why| Error::Listen {
                 port: ports.local,
                 why,

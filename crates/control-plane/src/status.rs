@@ -2,20 +2,31 @@
 //! replica, by server-side apply, and only when something is different.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 use tulle_api::contract;
 use tulle_api::k8s_openapi::jiff::Timestamp;
-use tulle_cluster::kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use tulle_cluster::kube::api::{ApiResource, DynamicObject};
 use tulle_cluster::{Api, Client, Result};
 use tulle_telemetry::Gauge;
-use tulle_translate::{Condition, ObjectKind, ObjectRef};
+use tulle_translate::{Condition, ObjectRef, Status};
 
-use crate::limits::{STATUS_RETRY, STATUS_TRIES, STATUSES_WAITING};
+use crate::limits::{
+    STATUS_HEALED, STATUS_HEALED_PER, STATUS_RETRY, STATUS_TRIES, STATUSES_WAITING,
+};
+
+mod kind;
+mod shape;
+
+pub(crate) use kind::*;
+
+/// Field manager of addresses of ServiceEntries.
+const ADDRESSES_MANAGER: &str = "tulle-addresses";
 
 /// An object that shows conditions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,15 +34,17 @@ pub(crate) struct Target {
     pub(crate) kind: Kind,
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Arc<str>,
+    /// Parts of a status are written one by one.
+    pub(crate) part: Part,
 }
 
-/// How the API server serves a kind.
+/// A part of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Kind {
-    pub(crate) group: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) kind: &'static str,
-    pub(crate) plural: &'static str,
+pub(crate) enum Part {
+    /// Conditions, and all else that tells what became of the object.
+    Conditions,
+    /// Addresses that were found for the hosts of a ServiceEntry.
+    Addresses,
 }
 
 impl From<ObjectRef> for Target {
@@ -45,42 +58,8 @@ impl From<ObjectRef> for Target {
             kind: kind.into(),
             namespace,
             name,
+            part: Part::Conditions,
         }
-    }
-}
-
-impl From<ObjectKind> for Kind {
-    fn from(kind: ObjectKind) -> Self {
-        let (group, kind, plural) = match kind {
-            ObjectKind::AuthorizationPolicy => (
-                "security.istio.io",
-                "AuthorizationPolicy",
-                "authorizationpolicies",
-            ),
-            ObjectKind::PeerAuthentication => (
-                "security.istio.io",
-                "PeerAuthentication",
-                "peerauthentications",
-            ),
-            ObjectKind::Service => ("", "Service", "services"),
-            ObjectKind::ServiceEntry => ("networking.istio.io", "ServiceEntry", "serviceentries"),
-            ObjectKind::WorkloadEntry => {
-                ("networking.istio.io", "WorkloadEntry", "workloadentries")
-            }
-        };
-        Self {
-            group,
-            version: "v1",
-            kind,
-            plural,
-        }
-    }
-}
-
-impl Kind {
-    pub(crate) fn resource(self) -> ApiResource {
-        let kind = GroupVersionKind::gvk(self.group, self.version, self.kind);
-        ApiResource::from_gvk_with_plural(&kind, self.plural)
     }
 }
 
@@ -94,22 +73,63 @@ struct Shared {
     changed: Notify,
 }
 
+/// What an object should show.
+#[derive(Debug, Clone)]
+enum Wanted {
+    /// Conditions of ours, beside those of others.
+    Conditions(Vec<Condition>),
+    /// A status of the Gateway API's form.
+    Status(Box<Status>),
+    /// Host and address, all there are.
+    Addresses(Vec<(Arc<str>, IpAddr)>),
+}
+
 #[derive(Default)]
 struct State {
     /// What every object should show; the next leader starts with all of it.
-    wanted: HashMap<Target, Vec<Condition>>,
+    wanted: HashMap<Target, Wanted>,
     queue: VecDeque<Target>,
     queued: HashSet<Target>,
+    /// How often a status was put right that somebody else had changed, since when.
+    healed: HashMap<Target, (u32, Instant)>,
 }
 
 impl Statuses {
     /// `conditions` are all that this object should show; none removes ours.
     pub(crate) fn submit(&self, object: Target, conditions: Vec<Condition>) {
+        let wanted = (!conditions.is_empty()).then_some(Wanted::Conditions(conditions));
+        self.set(object, wanted);
+    }
+
+    /// The same for objects of the Gateway API; `None` takes off what is ours.
+    pub(crate) fn submit_status(&self, object: Target, status: Option<Status>) {
+        self.set(
+            object,
+            status.map(|status| Wanted::Status(Box::new(status))),
+        );
+    }
+
+    /// All addresses that a ServiceEntry should show for its hosts.
+    pub(crate) fn submit_addresses(
+        &self,
+        namespace: Arc<str>,
+        name: Arc<str>,
+        addresses: Vec<(Arc<str>, IpAddr)>,
+    ) {
+        let object = Target {
+            kind: SERVICE_ENTRY,
+            namespace,
+            name,
+            part: Part::Addresses,
+        };
+        self.set(object, Some(Wanted::Addresses(addresses)));
+    }
+
+    fn set(&self, object: Target, wanted: Option<Wanted>) {
         let mut state = self.lock();
-        let before = if conditions.is_empty() {
-            state.wanted.remove(&object)
-        } else {
-            state.wanted.insert(object.clone(), conditions)
+        let before = match wanted {
+            None => state.wanted.remove(&object),
+            Some(wanted) => state.wanted.insert(object.clone(), wanted),
         };
         // An object that never showed anything needs no write to show nothing.
         if before.is_some() || state.wanted.contains_key(&object) {
@@ -121,7 +141,39 @@ impl Statuses {
 
     /// An object that is gone needs no status.
     pub(crate) fn forget(&self, object: &Target) {
-        self.lock().wanted.remove(object);
+        let mut state = self.lock();
+        state.wanted.remove(object);
+        state.healed.remove(object);
+        if object.kind == SERVICE_ENTRY {
+            state.wanted.remove(&Target {
+                part: Part::Addresses,
+                ..object.clone()
+            });
+        }
+    }
+
+    /// What the API server shows of an object's status. If somebody wiped ours, it is written again; a fight with another
+    /// writer is given up for a while.
+    pub(crate) fn seen(&self, object: &Target, shown: impl FnOnce() -> Value) {
+        let mut state = self.lock();
+        let Some(wanted) = state.wanted.get(object) else {
+            return;
+        };
+        if !wanted.differs(&shown()) {
+            return;
+        }
+        let now = Instant::now();
+        let (times, since) = state.healed.entry(object.clone()).or_insert((0, now));
+        if now.duration_since(*since) > STATUS_HEALED_PER {
+            (*times, *since) = (0, now);
+        }
+        if *times >= STATUS_HEALED {
+            return;
+        }
+        *times += 1;
+        state.enqueue(object.clone());
+        drop(state);
+        self.0.changed.notify_one();
     }
 
     fn everything(&self) {
@@ -130,7 +182,7 @@ impl Statuses {
         all.into_iter().for_each(|object| state.enqueue(object));
     }
 
-    async fn next(&self) -> (Target, Vec<Condition>) {
+    async fn next(&self) -> (Target, Option<Wanted>) {
         loop {
             if let Some(work) = self.lock().pop() {
                 return work;
@@ -149,6 +201,23 @@ impl Statuses {
     }
 }
 
+impl Wanted {
+    /// Whether an object with this status has to be written.
+    fn differs(&self, shown: &Value) -> bool {
+        let list = |field: &str| {
+            let list = shown.get(field).and_then(Value::as_array);
+            list.map_or(&[][..], Vec::as_slice)
+        };
+        match self {
+            Self::Conditions(wanted) => {
+                merged(list("conditions"), wanted, Timestamp::now()).is_some()
+            }
+            Self::Status(wanted) => shape::laid(shown, Some(wanted), Timestamp::now()).is_some(),
+            Self::Addresses(wanted) => list("addresses") != written(wanted),
+        }
+    }
+}
+
 impl State {
     fn enqueue(&mut self, object: Target) {
         if self.queued.insert(object.clone()) {
@@ -161,11 +230,11 @@ impl State {
         }
     }
 
-    fn pop(&mut self) -> Option<(Target, Vec<Condition>)> {
+    fn pop(&mut self) -> Option<(Target, Option<Wanted>)> {
         let object = self.queue.pop_front()?;
         self.queued.remove(&object);
-        let conditions = self.wanted.get(&object).cloned().unwrap_or_default();
-        Some((object, conditions))
+        let wanted = self.wanted.get(&object).cloned();
+        Some((object, wanted))
     }
 }
 
@@ -177,25 +246,28 @@ pub(crate) async fn write(
     errors: Gauge,
 ) {
     let mut tries: HashMap<Target, u32> = HashMap::new();
+    let served = Served::default();
     loop {
         if leads.wait_for(|leads| *leads).await.is_err() {
             return;
         }
         statuses.everything();
         while *leads.borrow() {
-            let (object, conditions) = tokio::select! {
+            let (object, wanted) = tokio::select! {
                 next = statuses.next() => next,
                 _ = leads.changed() => break,
             };
-            match write_one(&client, &object, &conditions).await {
+            match write_one(&client, &served, &object, wanted.as_ref()).await {
                 Ok(()) => {
                     tries.remove(&object);
                 }
                 Err(error) if error.is_not_found() => {
+                    served.forget(object.kind);
                     tries.remove(&object);
                 }
                 Err(error) => {
                     errors.inc();
+                    served.forget(object.kind);
                     let count = tries.entry(object.clone()).or_default();
                     *count += 1;
                     if *count >= STATUS_TRIES {
@@ -208,20 +280,107 @@ pub(crate) async fn write(
                     }
                     debug!(?object, "status not written: {error}");
                     statuses.again(object);
-                    sleep(STATUS_RETRY).await;
+                    // Somebody else wrote in between: what it wrote is there to be read.
+                    if !error.is_conflict() {
+                        sleep(STATUS_RETRY).await;
+                    }
                 }
             }
         }
     }
 }
 
-async fn write_one(client: &Client, object: &Target, conditions: &[Condition]) -> Result<()> {
-    let resource = object.kind.resource();
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(client.clone(), &object.namespace, &resource);
+async fn write_one(
+    client: &Client,
+    served: &Served,
+    object: &Target,
+    wanted: Option<&Wanted>,
+) -> Result<()> {
+    let Some(resource) = served.resource(client, object.kind).await? else {
+        return Ok(());
+    };
+    let api: Api<DynamicObject> = match &*object.namespace {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
     let Some(now) = tulle_cluster::get(&api, &object.name).await? else {
         return Ok(());
     };
+    match wanted {
+        Some(Wanted::Status(status)) => write_status(&api, object, &now, Some(status)).await,
+        Some(Wanted::Addresses(addresses)) => {
+            write_addresses(&api, &resource, object, &now, addresses).await
+        }
+        None if object.part == Part::Addresses => Ok(()),
+        None if object.kind.has_gateway_status() => write_status(&api, object, &now, None).await,
+        Some(Wanted::Conditions(conditions)) => {
+            write_conditions(&api, &resource, object, &now, conditions).await
+        }
+        None => write_conditions(&api, &resource, object, &now, &[]).await,
+    }
+}
+
+/// The whole status, laid over what is there now; refused by the server if somebody else wrote in between.
+async fn write_status(
+    api: &Api<DynamicObject>,
+    object: &Target,
+    now: &DynamicObject,
+    status: Option<&Status>,
+) -> Result<()> {
+    let shown = now.data.get("status").unwrap_or(&Value::Null);
+    let Some(status) = shape::laid(shown, status, Timestamp::now()) else {
+        return Ok(());
+    };
+    let patch = json!({
+        "metadata": { "resourceVersion": now.metadata.resource_version },
+        "status": status,
+    });
+    tulle_cluster::merge_status(api, &object.name, &patch).await?;
+    debug!(?object, "status written");
+    Ok(())
+}
+
+fn written(addresses: &[(Arc<str>, IpAddr)]) -> Vec<Value> {
+    let addresses = addresses.iter();
+    addresses
+        .map(|(host, address)| json!({ "host": &**host, "value": address.to_string() }))
+        .collect()
+}
+
+/// Under a name of its own, so that conditions and addresses do not take each other off.
+async fn write_addresses(
+    api: &Api<DynamicObject>,
+    resource: &ApiResource,
+    object: &Target,
+    now: &DynamicObject,
+    addresses: &[(Arc<str>, IpAddr)],
+) -> Result<()> {
+    let addresses = written(addresses);
+    let shown = now
+        .data
+        .pointer("/status/addresses")
+        .and_then(Value::as_array);
+    if shown.map_or(&[][..], Vec::as_slice) == addresses {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": { "name": &*object.name, "namespace": &*object.namespace },
+        "status": { "addresses": addresses },
+    });
+    tulle_cluster::apply_status(api, &object.name, ADDRESSES_MANAGER, &patch).await?;
+    debug!(?object, "addresses written");
+    Ok(())
+}
+
+async fn write_conditions(
+    api: &Api<DynamicObject>,
+    resource: &ApiResource,
+    object: &Target,
+    now: &DynamicObject,
+    conditions: &[Condition],
+) -> Result<()> {
     let shown = now
         .data
         .pointer("/status/conditions")
@@ -236,7 +395,7 @@ async fn write_one(client: &Client, object: &Target, conditions: &[Condition]) -
         "metadata": { "name": &*object.name, "namespace": &*object.namespace },
         "status": { "conditions": wanted },
     });
-    tulle_cluster::apply_status(&api, &object.name, contract::FIELD_MANAGER, &patch).await?;
+    tulle_cluster::apply_status(api, &object.name, contract::FIELD_MANAGER, &patch).await?;
     debug!(?object, "status written");
     Ok(())
 }

@@ -72,6 +72,8 @@ impl Tokens {
             pod_name: claim("pod-name"),
             pod_uid: claim("pod-uid"),
             node: claim("node-name"),
+            // The token does not say; the pods do.
+            gateway: None,
         })
     }
 }

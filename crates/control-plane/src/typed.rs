@@ -11,14 +11,21 @@ use tulle_cluster::kube::api::DynamicObject;
 /// The field under which the reason is kept; the translation refuses unknown fields.
 const UNREADABLE: &str = "(unreadable)";
 
-/// The object as its type. A missing `spec` is an empty one.
-pub(crate) fn typed<K: DeserializeOwned>(object: DynamicObject) -> Result<K, String> {
+/// The object as its type. A missing `spec` is an empty one. Nothing is decided by what was decided before: there is no
+/// status.
+pub(crate) fn typed<K: DeserializeOwned>(mut object: DynamicObject) -> Result<K, String> {
+    if let Some(fields) = object.data.as_object_mut() {
+        fields.remove("status");
+    }
+    with_status(object)
+}
+
+/// Likewise, with what the object's status says: for types that read a part of it on purpose.
+pub(crate) fn with_status<K: DeserializeOwned>(object: DynamicObject) -> Result<K, String> {
     let mut data = object.data;
     if let Some(fields) = data.as_object_mut() {
         let metadata = serde_json::to_value(&object.metadata).map_err(|e| e.to_string())?;
         fields.insert("metadata".to_owned(), metadata);
-        // Nothing is decided by what was decided before.
-        fields.remove("status");
         fields.entry("spec").or_insert_with(|| json!({}));
         if let Some(types) = object.types {
             fields.insert("apiVersion".to_owned(), types.api_version.into());

@@ -1,4 +1,4 @@
-//! Kinds that are accepted and have no effect yet: their owners are told in the status, never by
+//! Kinds that are accepted and have no effect: their owners are told in the status, never by
 //! silence. Only the objects' metadata is read.
 
 use futures_util::StreamExt;
@@ -7,48 +7,46 @@ use tulle_cluster::kube::api::{DynamicObject, PartialObjectMeta};
 use tulle_cluster::{Api, Change, Client, Key, Selection};
 use tulle_translate::unsupported_kind;
 
-use crate::status::{Kind, Statuses, Target};
-
-const NETWORKING: &str = "networking.istio.io";
+use crate::status::{Kind, Part, Statuses, Target};
 
 const fn kind(
     group: &'static str,
-    version: &'static str,
+    versions: &'static [&'static str],
     kind: &'static str,
     plural: &'static str,
 ) -> Kind {
     Kind {
         group,
-        version,
+        versions,
         kind,
         plural,
     }
 }
 
-/// All of them work at layer 7 or configure sidecars.
-const KINDS: [Kind; 10] = [
-    kind(NETWORKING, "v1", "VirtualService", "virtualservices"),
-    kind(NETWORKING, "v1", "DestinationRule", "destinationrules"),
-    kind(NETWORKING, "v1", "Gateway", "gateways"),
-    kind(NETWORKING, "v1", "Sidecar", "sidecars"),
-    kind(NETWORKING, "v1alpha3", "EnvoyFilter", "envoyfilters"),
-    kind(NETWORKING, "v1beta1", "ProxyConfig", "proxyconfigs"),
+/// They configure sidecars, or Envoy itself.
+const KINDS: [Kind; 5] = [
+    kind("networking.istio.io", &["v1"], "Sidecar", "sidecars"),
     kind(
-        "security.istio.io",
-        "v1",
-        "RequestAuthentication",
-        "requestauthentications",
+        "networking.istio.io",
+        &["v1alpha3"],
+        "EnvoyFilter",
+        "envoyfilters",
     ),
-    kind("telemetry.istio.io", "v1", "Telemetry", "telemetries"),
+    kind(
+        "networking.istio.io",
+        &["v1beta1"],
+        "ProxyConfig",
+        "proxyconfigs",
+    ),
     kind(
         "extensions.istio.io",
-        "v1alpha1",
+        &["v1alpha1"],
         "WasmPlugin",
         "wasmplugins",
     ),
     kind(
         "extensions.istio.io",
-        "v1alpha1",
+        &["v1alpha1"],
         "TrafficExtension",
         "trafficextensions",
     ),
@@ -82,5 +80,6 @@ fn target(kind: Kind, key: Key) -> Target {
         kind,
         namespace: key.namespace,
         name: key.name,
+        part: Part::Conditions,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -11,11 +11,14 @@ use tulle_api::contract;
 use tulle_api::k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Service};
 use tulle_api::k8s_openapi::api::discovery::v1::EndpointSlice;
 use tulle_cluster::kube::Resource;
-use tulle_cluster::kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use tulle_cluster::kube::api::DynamicObject;
 use tulle_cluster::{Api, Change, Client, Key, Selection};
 
 use crate::mesh::{Input, Source, Translation};
 use crate::metrics::Metrics;
+use crate::status::{self, Kind};
+
+mod certificates;
 
 /// Starts all watches; they end when the receiver of `inputs` is gone.
 pub(crate) fn start(
@@ -59,47 +62,96 @@ pub(crate) fn start(
     let mesh = Selection::fields(&format!("metadata.name={}", contract::CONFIGMAP_MESH));
     let maps = Api::<ConfigMap>::namespaced(c(), namespace);
     watches.follow(Source::MeshConfig, maps, mesh, Translation::mesh_config);
-    // Istio's kinds are read as they are and typed one by one: one odd object (a newer version's,
-    // or one that came before the schema) must not hide all others.
-    for (source, group, kind, plural, apply) in ISTIO_KINDS {
-        let kind = GroupVersionKind::gvk(group, "v1", kind);
-        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
-        let api: Api<DynamicObject> = Api::all_with(c(), &resource);
-        watches.follow(source, api, Selection::optional(), apply);
+    certificates::watch(&mut watches, client);
+    // Istio's kinds and those of the Gateway API are read as they are and typed one by one: one odd object (a newer
+    // version's, or one that came before the schema) must not hide all others.
+    for (source, kind, apply) in KINDS {
+        let changes = tulle_cluster::watch_kind(c(), &kind.resource(), kind.versions);
+        watches.take(source, changes, apply);
     }
     watches.tasks
 }
 
 type Apply<K> = fn(&mut Translation, Result<K, Key>);
 
-const ISTIO_KINDS: [(Source, &str, &str, &str, Apply<DynamicObject>); 4] = [
+const KINDS: [(Source, Kind, Apply<DynamicObject>); 18] = [
     (
         Source::AuthorizationPolicies,
-        "security.istio.io",
-        "AuthorizationPolicy",
-        "authorizationpolicies",
+        status::AUTHORIZATION_POLICY,
         Translation::authorization_policy,
     ),
     (
         Source::PeerAuthentications,
-        "security.istio.io",
-        "PeerAuthentication",
-        "peerauthentications",
+        status::PEER_AUTHENTICATION,
         Translation::peer_authentication,
     ),
     (
+        Source::RequestAuthentications,
+        status::REQUEST_AUTHENTICATION,
+        Translation::request_authentication,
+    ),
+    (
         Source::ServiceEntries,
-        "networking.istio.io",
-        "ServiceEntry",
-        "serviceentries",
+        status::SERVICE_ENTRY,
         Translation::service_entry,
     ),
     (
         Source::WorkloadEntries,
-        "networking.istio.io",
-        "WorkloadEntry",
-        "workloadentries",
+        status::WORKLOAD_ENTRY,
         Translation::workload_entry,
+    ),
+    (
+        Source::VirtualServices,
+        status::VIRTUAL_SERVICE,
+        Translation::virtual_service,
+    ),
+    (
+        Source::DestinationRules,
+        status::DESTINATION_RULE,
+        Translation::destination_rule,
+    ),
+    (
+        Source::IstioGateways,
+        status::ISTIO_GATEWAY,
+        Translation::istio_gateway,
+    ),
+    (
+        Source::Telemetries,
+        status::TELEMETRY,
+        Translation::telemetry,
+    ),
+    (
+        Source::GatewayClasses,
+        status::GATEWAY_CLASS,
+        Translation::gateway_class,
+    ),
+    (Source::Gateways, status::GATEWAY, Translation::gateway),
+    (
+        Source::ListenerSets,
+        status::LISTENER_SET,
+        Translation::listener_set,
+    ),
+    (
+        Source::HttpRoutes,
+        status::HTTP_ROUTE,
+        Translation::http_route,
+    ),
+    (
+        Source::GrpcRoutes,
+        status::GRPC_ROUTE,
+        Translation::grpc_route,
+    ),
+    (Source::TcpRoutes, status::TCP_ROUTE, Translation::tcp_route),
+    (Source::TlsRoutes, status::TLS_ROUTE, Translation::tls_route),
+    (
+        Source::ReferenceGrants,
+        status::REFERENCE_GRANT,
+        Translation::reference_grant,
+    ),
+    (
+        Source::BackendTlsPolicies,
+        status::BACKEND_TLS_POLICY,
+        Translation::backend_tls_policy,
     ),
 ];
 
@@ -115,7 +167,19 @@ impl Watches {
         K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
         K::DynamicType: Send,
     {
-        let mut changes = tulle_cluster::watch(api, selection);
+        let changes = tulle_cluster::watch(api, selection);
+        self.take(source, changes, apply);
+    }
+
+    /// Hands every change over.
+    fn take<K>(
+        &mut self,
+        source: Source,
+        mut changes: impl Stream<Item = Change<K>> + Send + Unpin + 'static,
+        apply: Apply<K>,
+    ) where
+        K: Send + 'static,
+    {
         let events = match source {
             Source::Pods | Source::Services | Source::Slices | Source::Nodes => {
                 &self.metrics.registry_events

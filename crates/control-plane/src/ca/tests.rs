@@ -45,6 +45,7 @@ fn request(account: &str, named: &str) -> SigningRequest {
             pod_name: Some("ztunnel-1".to_owned()),
             pod_uid: Some("ztunnel-1".to_owned()),
             node: None,
+            gateway: None,
         },
         csr: CertificateRequest::new(&named).unwrap().csr_pem,
         lifetime: Some(Duration::from_secs(3600)),

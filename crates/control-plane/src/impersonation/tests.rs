@@ -51,6 +51,7 @@ fn node_proxy() -> Caller {
         pod_name: Some("ztunnel-1".to_owned()),
         pod_uid: Some("uid-ztunnel-1".to_owned()),
         node: Some("one".to_owned()),
+        gateway: None,
     }
 }
 

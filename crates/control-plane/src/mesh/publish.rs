@@ -1,13 +1,14 @@
 //! From changes of the mesh to what the discovery server holds: each resource encoded once.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
-use tracing::debug;
+use tracing::{debug, error};
 use tulle_model::{NetworkAddress, Service, Workload};
 use tulle_proto::{
-    ADDRESS_TYPE, AUTHORIZATION_TYPE, encode_policy, encode_service, encode_workload,
+    ADDRESS_TYPE, AUTHORIZATION_TYPE, L7_TYPES, encode_policy, encode_service, encode_workload,
 };
-use tulle_translate::Changes;
+use tulle_translate::{Audience, Changes, Resource, ResourceKey};
 use tulle_xds::server::Change;
 
 use super::Translation;
@@ -19,6 +20,9 @@ impl Translation {
     pub(super) fn publish(&mut self, since: Instant) {
         let begun = Instant::now();
         let changes = self.cluster.take_changes();
+        for ((namespace, name), addresses) in self.cluster.unwritten_addresses() {
+            self.statuses.submit_addresses(namespace, name, addresses);
+        }
         if changes.is_empty() {
             return;
         }
@@ -27,9 +31,18 @@ impl Translation {
             services,
             policies,
             conditions,
+            resources,
+            gateways,
+            statuses,
         } = changes;
         for (object, wanted) in conditions {
             self.statuses.submit(object.into(), wanted);
+        }
+        for (object, wanted) in statuses {
+            self.statuses.submit_status(object.into(), wanted);
+        }
+        for (gateway, wanted) in gateways {
+            self.deployments.submit(gateway, wanted);
         }
         let counts = (workloads.len(), services.len(), policies.len());
         let (put, remove): (Vec<_>, Vec<_>) = policies
@@ -63,7 +76,12 @@ impl Translation {
             None => Change::remove(&*uid),
         });
         let addresses = services.chain(workloads).collect();
+        let (put, removed): (Vec<_>, Vec<_>) =
+            resources.into_iter().partition(|(_, now)| now.is_some());
         self.send(ADDRESS_TYPE, addresses, since);
+        // Listeners come last, and go first.
+        self.send_resources(put, since, L7_TYPES.into_iter());
+        self.send_resources(removed, since, L7_TYPES.into_iter().rev());
         self.send(
             AUTHORIZATION_TYPE,
             remove.into_iter().map(policy).collect(),
@@ -79,6 +97,36 @@ impl Translation {
         debug!(workloads, services, policies, took = ?begun.elapsed(), "published");
     }
 
+    fn send_resources(
+        &self,
+        resources: Vec<(ResourceKey, Option<(Audience, Resource)>)>,
+        since: Instant,
+        order: impl Iterator<Item = &'static str>,
+    ) {
+        let mut by_type: HashMap<&str, Vec<Change>> = HashMap::new();
+        for (key, now) in resources {
+            let change = match now {
+                None => Change::remove(&*key.name),
+                Some((audience, resource)) => match tulle_proto::json::encode(&resource) {
+                    Ok(body) => Change::put(&*key.name, body).for_audience(who(audience)),
+                    Err(why) => {
+                        error!(type_url = key.type_url, name = %key.name, "not published: {why}");
+                        continue;
+                    }
+                },
+            };
+            by_type.entry(key.type_url).or_default().push(change);
+        }
+        for type_url in order {
+            if let Some(changes) = by_type.remove(type_url) {
+                self.send(type_url, changes, since);
+            }
+        }
+        for type_url in by_type.into_keys() {
+            error!(type_url, "resources of an unknown type: not published");
+        }
+    }
+
     fn send(&self, type_url: &'static str, changes: Vec<Change>, since: Instant) {
         if !changes.is_empty() && self.publisher.publish(type_url, changes) > 0 {
             self.convergence
@@ -88,6 +136,13 @@ impl Translation {
                 .with(&[crate::metrics::short(type_url)])
                 .inc();
         }
+    }
+}
+
+fn who(audience: Audience) -> tulle_xds::server::Audience {
+    match audience {
+        Audience::Everyone => tulle_xds::server::Audience::AnyGateway,
+        Audience::Gateways(names) => tulle_xds::server::Audience::Gateways(names),
     }
 }
 

@@ -13,6 +13,7 @@ use tulle_xds::server::Publisher;
 
 use super::{Input, SOURCES, Source, Translation, start};
 use crate::convergence::Convergence;
+use crate::deployer::{Deployments, Plane};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::status::Statuses;
@@ -24,11 +25,20 @@ fn translation(publisher: &Publisher) -> Translation {
         &crate::mesh_config::defaults("istio-system"),
         Pods::new(),
         Statuses::default(),
+        deployments(),
         publisher.clone(),
         Arc::new(ArcSwap::from_pointee(authority)),
         Arc::new(Metrics::new()),
         Convergence::default(),
     )
+}
+
+fn deployments() -> Deployments {
+    Deployments::new(Plane {
+        namespace: "istio-system".to_owned(),
+        revision: "default".to_owned(),
+        trust_domain: "cluster.local".to_owned(),
+    })
 }
 
 fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
@@ -184,4 +194,45 @@ fn a_new_trust_domain_is_signed_for_and_a_wrong_one_changes_nothing() {
     assert_eq!(&*to.cluster.settings().trust_domain, "example.org");
     to.mesh_config(Err(Key::new("istio-system", "istio")));
     assert_eq!(&*to.cluster.settings().trust_domain, "cluster.local");
+}
+
+#[test]
+fn a_waypoint_is_deployed_published_for_itself_and_told() {
+    let publisher = Publisher::new();
+    let mut to = translation(&publisher);
+    let gateway = || {
+        object(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": { "name": "waypoint", "namespace": "default", "uid": "u", "generation": 1 },
+            "spec": {
+                "gatewayClassName": "istio-waypoint",
+                "listeners": [{ "name": "mesh", "port": 15008, "protocol": "HBONE" }],
+            },
+        }))
+    };
+    to.gateway_class(Ok(object(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": { "name": "istio-waypoint", "generation": 1 },
+        "spec": { "controllerName": "istio.io/mesh-controller" },
+    }))));
+    to.namespace(Ok(object(json!({ "metadata": { "name": "default" } }))));
+    to.gateway(Ok(gateway()));
+    to.publish(Instant::now());
+    let key: (Arc<str>, Arc<str>) = ("default".into(), "waypoint".into());
+    let wanted = to.deployments.get(&key).unwrap();
+    assert_eq!(&*wanted.workload_name, "waypoint");
+    assert_eq!(wanted.ports[0].port, 15008);
+    assert_eq!(published(&publisher, tulle_proto::GATEWAY_TYPE), 1);
+    to.gateway(Err(Key::new("default", "waypoint")));
+    to.publish(Instant::now());
+    assert!(to.deployments.get(&key).is_none());
+    assert_eq!(published(&publisher, tulle_proto::GATEWAY_TYPE), 0);
+    // One that cannot be read changes nothing of what is known.
+    to.gateway(Ok(gateway()));
+    to.publish(Instant::now());
+    let mut odd: tulle_cluster::kube::api::DynamicObject = gateway();
+    odd.data["spec"] = json!({ "listeners": "none" });
+    to.gateway(Ok(odd));
+    to.publish(Instant::now());
+    assert!(to.deployments.get(&key).is_some());
 }

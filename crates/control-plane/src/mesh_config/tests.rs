@@ -8,12 +8,7 @@ fn parse(text: &str) -> Result<MeshConfig, String> {
 
 #[test]
 fn nothing_said_means_defaults() {
-    for text in [
-        "",
-        "\n",
-        "{}",
-        "accessLogFile: /dev/stdout\nenableTracing: true",
-    ] {
+    for text in ["", "\n", "{}", "ingressClass: istio\nenableTracing: true"] {
         assert_eq!(parse(text).unwrap(), defaults("mesh"), "{text:?}");
     }
 }

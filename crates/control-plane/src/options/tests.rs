@@ -1,4 +1,5 @@
 use super::{Options, OptionsError};
+use crate::deployer::Template;
 
 fn from(pairs: &[(&str, &str)]) -> Result<Options, OptionsError> {
     Options::from_env(|name| {
@@ -52,4 +53,21 @@ fn the_serving_certificate_names_service_and_revision() {
             "{wanted} in {names:?}"
         );
     }
+}
+
+#[test]
+fn the_template_of_proxies_is_json() {
+    let with = |value: &str| {
+        let value = value.to_owned();
+        Options::from_env(move |name| (name == "PROXY_TEMPLATE").then(|| value.clone()))
+    };
+    let options =
+        with(r#"{"image":"tulle:1","waypoint":{"resources":{"limits":{"cpu":"2"}}}}"#).unwrap();
+    assert_eq!(options.template.image, "tulle:1");
+    assert_eq!(options.template.waypoint.resources["limits"]["cpu"], "2");
+    assert_eq!(with("{").unwrap_err().name, "PROXY_TEMPLATE");
+    assert_eq!(
+        Options::from_env(|_| None).unwrap().template,
+        Template::default()
+    );
 }

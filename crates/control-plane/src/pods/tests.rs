@@ -5,7 +5,7 @@ use serde_json::json;
 use tulle_api::k8s_openapi::api::core::v1::Pod;
 use tulle_cluster::Key;
 
-use super::Pods;
+use super::{Pods, gateway};
 
 fn pod(name: &str, uid: &str, account: &str, node: &str, phase: &str) -> Pod {
     let pod = json!({
@@ -86,4 +86,35 @@ proptest! {
         }
         prop_assert_eq!(pods.len(), plain.len());
     }
+}
+
+fn labelled(labels: serde_json::Value, annotations: serde_json::Value) -> Pod {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {
+            "name": "p-abc-xyz", "namespace": "ns", "uid": "u", "labels": labels, "annotations": annotations,
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "ingress-abc", "uid": "r", "controller": true,
+            }],
+        },
+        "spec": { "containers": [] },
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_pod_speaks_for_the_gateway_of_its_own_namespace_only() {
+    use serde_json::json;
+    let none = json!({});
+    let of = |labels, annotations| gateway(&labelled(labels, annotations), "ns");
+    let labels = json!({ "gateway.networking.k8s.io/gateway-name": "waypoint" });
+    assert_eq!(of(labels, none.clone()).as_deref(), Some("ns/waypoint"));
+    let labels = json!({ "pod-template-hash": "abc" });
+    let annotations = json!({ "inject.istio.io/templates": "sidecar, gateway" });
+    assert_eq!(
+        of(labels.clone(), annotations).as_deref(),
+        Some("ns/ingress")
+    );
+    let annotations = json!({ "inject.istio.io/templates": "sidecar" });
+    assert_eq!(of(labels.clone(), annotations), None);
+    assert_eq!(of(labels, none), None);
 }

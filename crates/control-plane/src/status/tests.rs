@@ -2,7 +2,7 @@ use serde_json::json;
 use tulle_api::k8s_openapi::jiff::Timestamp;
 use tulle_translate::{Condition, ObjectKind};
 
-use super::{Statuses, Target, merged};
+use super::{Part, SERVICE_ENTRY, Statuses, Target, Wanted, merged};
 
 fn condition(status: bool, message: &str) -> Condition {
     Condition {
@@ -24,6 +24,7 @@ fn object(name: &str) -> Target {
         kind,
         namespace: "default".into(),
         name: name.into(),
+        part: Part::Conditions,
     }
 }
 
@@ -69,7 +70,10 @@ async fn only_the_newest_state_of_an_object_is_written() {
     statuses.submit(object("a"), vec![condition(true, "old")]);
     statuses.submit(object("b"), vec![condition(true, "b")]);
     statuses.submit(object("a"), vec![condition(true, "new")]);
-    let (first, conditions) = statuses.next().await;
+    let (first, wanted) = statuses.next().await;
+    let Some(Wanted::Conditions(conditions)) = wanted else {
+        panic!("{wanted:?}");
+    };
     assert_eq!((&*first.name, &*conditions[0].message), ("a", "new"));
     assert_eq!(&*statuses.next().await.0.name, "b");
     statuses.submit(object("never shown"), vec![]);
@@ -81,4 +85,41 @@ async fn only_the_newest_state_of_an_object_is_written() {
         "a new leader writes all that exist"
     );
     assert!(statuses.lock().queue.is_empty());
+}
+
+#[tokio::test]
+async fn addresses_and_conditions_of_one_entry_are_written_one_by_one_and_forgotten_together() {
+    let statuses = Statuses::default();
+    let entry = Target {
+        kind: SERVICE_ENTRY,
+        ..object("e")
+    };
+    let addresses = vec![("a.example.com".into(), "240.240.0.1".parse().unwrap())];
+    statuses.submit(entry.clone(), vec![condition(true, "ok")]);
+    statuses.submit_addresses("default".into(), "e".into(), addresses);
+    assert_eq!(statuses.next().await.0, entry);
+    let (second, wanted) = statuses.next().await;
+    assert_eq!(second.part, Part::Addresses);
+    assert!(matches!(wanted, Some(Wanted::Addresses(all)) if all.len() == 1));
+    statuses.forget(&entry);
+    assert!(statuses.lock().wanted.is_empty());
+}
+
+#[tokio::test]
+async fn a_status_that_somebody_wiped_is_written_again_but_not_for_ever() {
+    let statuses = Statuses::default();
+    statuses.submit(object("a"), vec![condition(true, "ok")]);
+    statuses.next().await;
+    let conditions = merged(&[], &[condition(true, "ok")], now()).unwrap();
+    let right = json!({ "conditions": conditions });
+    statuses.seen(&object("a"), || right.clone());
+    statuses.seen(&object("unknown"), || json!({}));
+    assert!(statuses.lock().queue.is_empty());
+    let mut written = 0;
+    for _ in 0..100 {
+        statuses.seen(&object("a"), || json!({}));
+        let next = statuses.lock().pop();
+        written += usize::from(next.is_some());
+    }
+    assert_eq!(written, crate::limits::STATUS_HEALED as usize);
 }
