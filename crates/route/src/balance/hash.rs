@@ -165,6 +165,11 @@ impl Turn {
 }
 
 fn prime_from(number: u64) -> u64 {
-    let is_prime = |n: u64| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0);
+    let is_prime = |n: u64| {
+        n > 1
+            && (2..)
+                .take_while(|d| d * d <= n)
+                .all(|d| !n.is_multiple_of(d))
+    };
     (number..).find(|n| is_prime(*n)).unwrap_or(MAGLEV_DEFAULT)
 }

@@ -6,7 +6,8 @@ use super::{Normalization, Refusal, escaped};
 
 /// The one form of a path (without query). Idempotent: the form of a form is itself.
 pub fn path(raw: &str, normalization: Normalization) -> Result<Cow<'_, str>, Refusal> {
-    if !raw.starts_with('/') && !(raw.starts_with('\\') && normalization != Normalization::None) {
+    let turned = normalization != Normalization::None && raw.starts_with('\\');
+    if !turned && !raw.starts_with('/') {
         return Err(Refusal::RelativePath);
     }
     if is_plain(raw.as_bytes()) {

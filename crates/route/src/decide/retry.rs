@@ -92,7 +92,7 @@ impl RetryOn {
             Failure::Refused => self.refused_stream || self.reset || unanswered,
             Failure::ResetBeforeRequest => self.reset_before_request || self.reset || unanswered,
             Failure::Reset => self.reset || unanswered,
-            Failure::Timeout => self.timeout || unanswered,
+            Failure::Timeout => self.timeout || self.reset || unanswered,
             Failure::Status(status) => {
                 (self.server_errors && (500..600).contains(&status))
                     || (self.gateway_errors && matches!(status, 502..=504))

@@ -389,10 +389,10 @@ pub struct RetryOn {
     /// The peer surely did nothing (REFUSED_STREAM).
     #[serde(default)]
     pub refused_stream: bool,
-    /// The connection ended before the answer.
+    /// There was no answer: the connection ended, could not be made, or the attempt took too long.
     #[serde(default)]
     pub reset: bool,
-    /// As [`RetryOn::reset`], but only before the request was sent.
+    /// The connection ended before the request was sent.
     #[serde(default)]
     pub reset_before_request: bool,
     /// An attempt took too long.

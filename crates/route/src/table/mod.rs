@@ -50,9 +50,11 @@ struct Compiled {
 #[derive(Clone, Debug)]
 struct Scopes<T> {
     listeners: HashMap<Arc<str>, HashMap<Arc<str>, Arc<T>>>,
-    /// `None` is every port.
-    services: HashMap<ServiceKey, Vec<(Option<u16>, Arc<T>)>>,
+    services: HashMap<ServiceKey, Ports<T>>,
 }
+
+/// By port; `None` is every port.
+type Ports<T> = Vec<(Option<u16>, Arc<T>)>;
 
 /// Where a request was addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

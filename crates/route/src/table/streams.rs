@@ -82,9 +82,12 @@ pub(super) struct Candidate<'a> {
     rank: Rank<'a>,
 }
 
+/// Of a host pattern: the lesser is the more specific one.
+type NameRank = (u8, Reverse<usize>);
+
 /// The lesser one wins: server name (exact, longest suffix, none), then the longest destination, then order.
 type Rank<'a> = (
-    (u8, Reverse<usize>),
+    NameRank,
     Reverse<u8>,
     u8,
     (i64, &'a ObjectKey),
@@ -144,7 +147,7 @@ fn matching(
     m: &StreamMatch,
     hostnames: &[HostPattern],
     request: &StreamRequest<'_>,
-) -> Option<((u8, Reverse<usize>), Reverse<u8>)> {
+) -> Option<(NameRank, Reverse<u8>)> {
     let port = m.port.is_none_or(|port| port == request.port);
     let namespace = m.source_namespace.as_deref();
     if !port || (namespace.is_some() && namespace != request.source_namespace) {
@@ -164,7 +167,7 @@ fn matching(
 }
 
 /// The best of the patterns that match; no patterns match everything.
-fn best_name(patterns: &[HostPattern], sni: Option<&str>) -> Option<(u8, Reverse<usize>)> {
+fn best_name(patterns: &[HostPattern], sni: Option<&str>) -> Option<NameRank> {
     if patterns.is_empty() {
         return Some(HostPattern::any().rank());
     }

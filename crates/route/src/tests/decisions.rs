@@ -291,7 +291,7 @@ fn conditions_cover_what_envoy_says_they_cover() {
             reset: true,
             ..none.clone()
         }),
-        [t, t, t, t, f, f, f, f, f]
+        [t, t, t, t, t, f, f, f, f]
     );
     assert_eq!(
         covered(RetryOn {
