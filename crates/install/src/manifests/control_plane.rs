@@ -28,6 +28,8 @@ pub(super) fn mesh_config(values: &Values) -> Result<ConfigMap, SetError> {
     let mut mesh = Map::new();
     mesh.insert("trustDomain".to_owned(), values.trust_domain().into());
     mesh.insert("rootNamespace".to_owned(), SYSTEM_NAMESPACE.into());
+    // Waypoints and gateways log requests, as node proxies log connections; an empty text turns it off.
+    mesh.insert("accessLogFile".to_owned(), "/dev/stdout".into());
     mesh.extend(values.mesh_config.clone());
     let yaml = serde_saphyr::to_string(&Value::Object(mesh))
         .map_err(|error| SetError::Misfit(error.to_string()))?;
