@@ -13,6 +13,7 @@ mod table;
 mod uninstall;
 mod values;
 mod version;
+mod waypoint;
 mod ztunnel_config;
 
 use std::process::ExitCode;
@@ -73,6 +74,9 @@ async fn command(cli: Cli, terminal: &Terminal) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => return status::status(global, &arguments, terminal).await,
         Command::ZtunnelConfig(arguments) => {
             ztunnel_config::ztunnel_config(global, &arguments.command, terminal).await?;
+        }
+        Command::Waypoint(arguments) => {
+            return waypoint::waypoint(global, &arguments, terminal).await;
         }
         Command::Manifest(ManifestCommand::Generate(arguments)) => {
             install::generate(&arguments, terminal)?;

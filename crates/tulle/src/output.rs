@@ -32,6 +32,8 @@ pub(crate) enum Style {
 pub(crate) struct Terminal {
     /// Standard error takes colours and rewriting of lines.
     pub(crate) lively: bool,
+    /// Remarks are not repeated.
+    pub(crate) hushed: bool,
 }
 
 impl Terminal {
@@ -41,6 +43,7 @@ impl Terminal {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Terminal {
             lively: std::io::stderr().is_terminal() && !no_color && !dumb,
+            hushed: false,
         }
     }
 
@@ -52,8 +55,19 @@ impl Terminal {
         Ok(())
     }
 
+    /// The same without remarks on standard error.
+    pub(crate) fn quiet(self) -> Self {
+        Terminal {
+            hushed: true,
+            ..self
+        }
+    }
+
     /// Writes a line to standard error. There is nobody to tell when that fails.
     pub(crate) fn error_line(self, text: &str) {
+        if self.hushed {
+            return;
+        }
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 

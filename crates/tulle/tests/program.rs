@@ -173,3 +173,32 @@ fn output_for_programs_has_no_colours() {
     let output = run(&["uninstall"]);
     assert!(!err(&output).contains('\x1b'));
 }
+
+#[test]
+fn a_waypoint_is_generated_without_a_cluster() {
+    let made = run(&["waypoint", "generate", "-n", "shop", "--for", "all"]);
+    assert!(made.status.success(), "{}", err(&made));
+    let gateway: serde_json::Value = serde_saphyr::from_str(&out(&made)).unwrap();
+    assert_eq!(gateway["metadata"]["namespace"], "shop");
+    assert_eq!(
+        gateway["metadata"]["labels"]["istio.io/waypoint-for"],
+        "all"
+    );
+    assert_eq!(gateway["spec"]["gatewayClassName"], "istio-waypoint");
+    assert_eq!(gateway["spec"]["listeners"][0]["port"], 15008);
+    let none = run(&["waypoint", "generate", "--name", "none"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(
+        err(&none).contains("'none' is a reserved value"),
+        "{}",
+        err(&none)
+    );
+    // What old tutorials say is answered with what to say instead.
+    let old = run(&["waypoint", "apply", "--service-account", "reviews"]);
+    assert_eq!(old.status.code(), Some(2));
+    assert!(
+        err(&old).contains("istio.io/use-waypoint=reviews-waypoint"),
+        "{}",
+        err(&old)
+    );
+}
