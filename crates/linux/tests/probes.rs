@@ -1,5 +1,7 @@
 //! Kubelet probes in real namespaces: the "client" end is the node. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The redirect rules in real namespaces. Needs root.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::io::ErrorKind;

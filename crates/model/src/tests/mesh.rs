@@ -160,7 +160,9 @@ impl Naive {
     }
 
     fn destination(&self, address: IpAddr, namespace: &str) -> String {
-        let mut best: Option<((bool, bool, u8, bool), &ServiceKey)> = None;
+        /// Exact, of the client's namespace, prefix length, canonical.
+        type Rank = (bool, bool, u8, bool);
+        let mut best: Option<(Rank, &ServiceKey)> = None;
         for (key, service) in &self.services {
             for claim in service
                 .addresses

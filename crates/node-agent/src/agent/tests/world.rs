@@ -56,6 +56,8 @@ pub(super) struct Script {
     pub(super) facts: Mutex<Option<(PodFacts, NamespaceFacts)>>,
     pub(super) refusals: Mutex<Vec<&'static str>>,
     pub(super) tell: mpsc::UnboundedSender<Happened>,
+    /// The proxy has been told of all pods that were there when it came.
+    pub(super) complete: tokio::sync::Notify,
 }
 
 impl Script {
@@ -146,6 +148,7 @@ impl World {
             facts: Mutex::default(),
             refusals: Mutex::default(),
             tell,
+            complete: tokio::sync::Notify::new(),
         });
         let registry = Registry::new();
         let means = Means {
@@ -180,7 +183,8 @@ impl World {
         world
     }
 
-    /// Connects a proxy that takes everything but what the script refuses.
+    /// Connects a proxy that takes everything but what the script refuses. From then on it hears of each pod once: one that
+    /// joins while the snapshot is under way may be told twice.
     pub(super) async fn proxy(&self) {
         let path = self.dir.path().join("z.sock");
         tokio::spawn(self.agent.means.zds.serve(&path).unwrap());
@@ -190,6 +194,9 @@ impl World {
             .await
             .unwrap();
         tokio::spawn(play_proxy(stream, self.script.clone()));
+        timeout(PATIENCE, self.script.complete.notified())
+            .await
+            .expect("the snapshot never ends");
     }
 
     pub(super) fn pod_is(&self, changes: serde_json::Value) -> PodFacts {
@@ -324,6 +331,7 @@ pub(super) async fn play_proxy(stream: SeqStream, script: Arc<Script>) {
                     captured: script.captured(),
                 });
             }
+            Some(Payload::SnapshotSent(_)) => script.complete.notify_one(),
             _ => {}
         }
         let ack = workload_response::Payload::Ack(Ack {
