@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,6 +13,7 @@ use crate::machine::Machine;
 use crate::network::Subnets;
 use crate::pki::Authority;
 use crate::process::run;
+use crate::start::join;
 use crate::wiring::{SERVER, node_name};
 use crate::{Name, Programs, cgroup, config, health, image, limits, load_balancer};
 
@@ -337,27 +339,30 @@ impl Cluster<'_> {
         self.apply("the Service of cluster DNS", &manifest)
     }
 
-    /// MetalLB: its image on all nodes, its definitions, itself, and the addresses.
+    /// MetalLB: its image on all nodes and its definitions at the same time, then itself and the addresses.
     pub(crate) fn apply_load_balancer(&self, nodes: &[Machine]) -> Result<()> {
         let archive = self.dir.join("metallb.tar");
         image::write_docker_archive(&[load_balancer::image(self.programs)?], &archive)?;
-        for node in nodes {
-            import_image(node, self.programs, &archive)?;
-        }
+        thread::scope(|scope| {
+            let import = |node| import_image(node, self.programs, &archive);
+            let imports: Vec<_> = nodes
+                .iter()
+                .map(|node| scope.spawn(move || import(node)))
+                .collect();
+            let definitions = self.apply(
+                "MetalLB's definitions",
+                &self.programs.metallb_definitions(),
+            );
+            imports.into_iter().map(join).fold(definitions, Result::and)
+        })?;
         fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
-        self.apply(
-            "MetalLB's definitions",
-            &self.programs.metallb_definitions(),
+        let manifest = self.dir.join("metallb.yaml");
+        let pool = load_balancer::pool(&self.subnets);
+        write(
+            &manifest,
+            &format!("{}---\n{pool}", load_balancer::workloads()),
         )?;
-        for (name, text) in [
-            ("workloads", load_balancer::workloads()),
-            ("pool", load_balancer::pool(&self.subnets)),
-        ] {
-            let manifest = self.dir.join(format!("metallb-{name}.yaml"));
-            write(&manifest, &text)?;
-            self.apply(&format!("MetalLB's {name}"), &manifest)?;
-        }
-        Ok(())
+        self.apply("MetalLB", &manifest)
     }
 
     /// Waits until pods can be made and reach Services by name.
