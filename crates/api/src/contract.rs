@@ -249,6 +249,8 @@ pub const TYPE_AUTHENTICATION: &str = "type.googleapis.com/tulle.mesh.v1.Authent
 pub const TYPE_TELEMETRY: &str = "type.googleapis.com/tulle.mesh.v1.Telemetry";
 /// Type URL of what holds for all waypoints and gateways.
 pub const TYPE_PROXY_SETTINGS: &str = "type.googleapis.com/tulle.mesh.v1.ProxySettings";
+/// Rate limits.
+pub const TYPE_RATE_LIMIT: &str = "type.googleapis.com/tulle.mesh.v1.RateLimit";
 /// Metadata key of a certificate request: for whom, when not for the caller.
 pub const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 

@@ -1,4 +1,4 @@
-//! CustomResourceDefinitions of all Istio kinds, as Istio names and serves them.
+//! CustomResourceDefinitions of all Istio kinds, as Istio names and serves them, and of our own.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -10,6 +10,7 @@ use crate::networking::{
     DestinationRule, EnvoyFilter, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService,
     WorkloadEntry, WorkloadGroup,
 };
+use crate::rate_limit::RateLimitPolicy;
 use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use crate::telemetry::Telemetry;
 
@@ -22,7 +23,7 @@ enum Spec {
     Required,
 }
 
-/// All of Istio's definitions, in order of name. Further served versions share the schema of the stored one.
+/// All definitions, in order of name. Further served versions share the schema of the stored one.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     use Spec::{Optional, Required};
     let networking = &["v1alpha3", "v1beta1"];
@@ -42,6 +43,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         definition(PeerAuthentication::crd(), &["v1beta1"], Optional),
         definition(RequestAuthentication::crd(), &["v1beta1"], Optional),
         definition(Telemetry::crd(), &["v1alpha1"], Optional),
+        definition(RateLimitPolicy::crd(), &[], Required),
     ];
     all.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
     all

@@ -6,6 +6,7 @@ pub mod extensions;
 pub mod gateway;
 pub mod mesh;
 pub mod networking;
+pub mod rate_limit;
 pub mod security;
 pub mod selector;
 mod shape;

@@ -77,7 +77,7 @@ fn fields_are_istios() {
 #[test]
 fn names_and_versions() {
     let all = crds();
-    assert_eq!(all.len(), 15);
+    assert_eq!(all.len(), 16);
     for crd in &all {
         let name = crd.metadata.name.as_deref().unwrap();
         assert_eq!(
