@@ -54,14 +54,14 @@ pub enum ObjectKind {
     BackendTlsPolicy,
 }
 
-/// Condition for kinds that this version accepts and does not act on (EnvoyFilter, WasmPlugin, VirtualService, ...).
+/// Condition for kinds that this version accepts and does not act on (EnvoyFilter, WasmPlugin, Sidecar, ...).
 pub fn unsupported_kind(kind: &str, generation: Option<i64>) -> Condition {
     Condition {
         kind: tulle_api::contract::CONDITION_WAYPOINT_ACCEPTED,
         status: false,
         reason: reason::UNSUPPORTED_VALUE,
         message: format!(
-            "{kind} has no effect: this version of Tulle works at layer 4 and has no waypoints yet"
+            "{kind} has no effect: it is made for Envoy or for sidecars, which this mesh does not have"
         ),
         observed_generation: generation,
     }

@@ -30,6 +30,7 @@ pub use gateway::{
     StatusAddress,
 };
 pub use labels::Labels;
+pub use networking::HostAddresses;
 pub use peer::{Level, PeerFacts, converted};
 pub use pod::{Rejected, pod_facts};
 pub use resource::{Audience, Resource, ResourceKey};

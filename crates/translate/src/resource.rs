@@ -11,7 +11,9 @@ use tulle_policy::http::HttpPolicy;
 use tulle_policy::jwt::Authentication;
 use tulle_policy::observe::Telemetry;
 use tulle_policy::settings::ProxySettings;
-use tulle_route::resource::{Certificate, DestinationPolicy, Gateway, HttpRoute, StreamRoute};
+use tulle_route::resource::{
+    Certificate, DestinationPolicy, Gateway, HttpRoute, RateLimit, StreamRoute,
+};
 
 /// Names a resource among all that are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +55,7 @@ pub enum Resource {
     Destination(Box<DestinationPolicy>),
     HttpPolicy(Box<HttpPolicy>),
     Authentication(Box<Authentication>),
+    RateLimit(Box<RateLimit>),
     Telemetry(Box<Telemetry>),
     Settings(Box<ProxySettings>),
 }
@@ -68,6 +71,7 @@ impl Resource {
             Self::Destination(_) => contract::TYPE_DESTINATION,
             Self::HttpPolicy(_) => contract::TYPE_HTTP_POLICY,
             Self::Authentication(_) => contract::TYPE_AUTHENTICATION,
+            Self::RateLimit(_) => contract::TYPE_RATE_LIMIT,
             Self::Telemetry(_) => contract::TYPE_TELEMETRY,
             Self::Settings(_) => contract::TYPE_PROXY_SETTINGS,
         }
@@ -83,6 +87,7 @@ impl Resource {
             Self::Destination(policy) => policy.service.as_str().into(),
             Self::HttpPolicy(policy) => policy.name.clone(),
             Self::Authentication(authentication) => authentication.name.clone(),
+            Self::RateLimit(limit) => limit.object.to_string().into(),
             Self::Telemetry(telemetry) => telemetry.gateway.clone(),
             Self::Settings(_) => tulle_policy::settings::NAME.into(),
         }

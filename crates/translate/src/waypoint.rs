@@ -1,121 +1,24 @@
 //! Which waypoint an object asks for, and which one it gets.
 
+mod wish;
+
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tulle_api::contract::{
-    ANNOTATION_CANARY_WEIGHT, CONDITION_WAYPOINT_BOUND, CONDITION_WAYPOINT_MISSING,
-    LABEL_GATEWAY_MANAGED, LABEL_GATEWAY_NAME, LABEL_INGRESS_USE_WAYPOINT, LABEL_USE_WAYPOINT,
-    LABEL_USE_WAYPOINT_CANARY, LABEL_USE_WAYPOINT_CANARY_NAMESPACE, LABEL_USE_WAYPOINT_NAMESPACE,
-    MANAGED_EAST_WEST, MANAGED_MESH_CONTROLLER, USE_WAYPOINT_NONE,
+    CONDITION_WAYPOINT_BOUND, CONDITION_WAYPOINT_MISSING, LABEL_GATEWAY_MANAGED,
+    LABEL_GATEWAY_NAME, MANAGED_EAST_WEST, MANAGED_MESH_CONTROLLER,
 };
-use tulle_model::{GatewayAddress, Service, ServiceKey, WaypointUse, WeightedWaypoint, Workload};
+use tulle_model::{
+    GatewayAddress, Service, ServiceKey, Visibility, WaypointUse, WeightedWaypoint, Workload,
+};
 
 use crate::cluster::Cluster;
 use crate::condition::{Condition, ObjectKind, reason};
 use crate::gateway::{Allowed, Named};
 use crate::labels::Labels;
 use crate::service::{ServiceFacts, ServiceSource};
-
-/// What the labels of an object or namespace say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct UseWaypoint {
-    wish: Wish,
-    canary: Option<Reference>,
-    /// Share of the canary in percent; `Some(None)` is no percentage.
-    weight: Option<Option<u32>>,
-    /// Whether gateways send through the waypoint.
-    ingress: Option<bool>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Wish {
-    /// Nothing.
-    #[default]
-    Unset,
-    /// No waypoint.
-    No,
-    Named(Reference),
-}
-
-/// A waypoint; in the object's own namespace when none is named.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Reference {
-    namespace: Option<Arc<str>>,
-    name: Arc<str>,
-}
-
-impl Reference {
-    fn of(labels: &Labels, name: &str, namespace: &str) -> Option<Self> {
-        Some(Self {
-            namespace: labels.get(namespace).cloned(),
-            name: labels.get(name)?.clone(),
-        })
-    }
-
-    fn named(&self, own: &Arc<str>) -> Named {
-        let namespace = self.namespace.as_ref().unwrap_or(own);
-        (namespace.clone(), self.name.clone())
-    }
-}
-
-impl UseWaypoint {
-    /// Of labels alone, as pods and entries have them.
-    pub(crate) fn of(labels: &Labels) -> Self {
-        let primary = Reference::of(labels, LABEL_USE_WAYPOINT, LABEL_USE_WAYPOINT_NAMESPACE);
-        let canary = Reference::of(
-            labels,
-            LABEL_USE_WAYPOINT_CANARY,
-            LABEL_USE_WAYPOINT_CANARY_NAMESPACE,
-        );
-        let ingress = labels.get(LABEL_INGRESS_USE_WAYPOINT);
-        Self {
-            wish: match primary {
-                None => Wish::Unset,
-                Some(named) if *named.name == *USE_WAYPOINT_NONE => Wish::No,
-                Some(named) => Wish::Named(named),
-            },
-            canary: canary.filter(|c| !c.name.is_empty() && *c.name != *USE_WAYPOINT_NONE),
-            weight: None,
-            ingress: ingress.map(|value| value.eq_ignore_ascii_case("true")),
-        }
-    }
-
-    /// Of a service, entry or namespace: the share of a canary is an annotation.
-    pub(crate) fn of_object(labels: &Labels, meta: &ObjectMeta) -> Self {
-        let weight = meta
-            .annotations
-            .as_ref()
-            .and_then(|a| a.get(ANNOTATION_CANARY_WEIGHT));
-        Self {
-            weight: weight.map(|text| text.parse().ok().filter(|weight| *weight <= 100)),
-            ..Self::of(labels)
-        }
-    }
-
-    /// Never a waypoint.
-    pub(crate) fn no() -> Self {
-        Self {
-            wish: Wish::No,
-            ..Self::default()
-        }
-    }
-
-    /// Says nothing of a waypoint.
-    pub(crate) fn is_unset(&self) -> bool {
-        self.wish == Wish::Unset
-    }
-
-    /// Names this waypoint, for itself or as a canary. `own` is the object's namespace.
-    pub(crate) fn names(&self, waypoint: &Named, own: &Arc<str>) -> bool {
-        let primary = match &self.wish {
-            Wish::Named(reference) => Some(reference),
-            _ => None,
-        };
-        let mut all = primary.into_iter().chain(&self.canary);
-        all.any(|reference| reference.named(own) == *waypoint)
-    }
-}
+pub(crate) use wish::UseWaypoint;
+use wish::Wish;
 
 /// Whether the labels are those of a waypoint, or of a gateway between networks: such have no waypoint themselves.
 pub(crate) fn is_part_of_mesh(labels: &Labels) -> bool {
@@ -173,8 +76,9 @@ impl Binding<'_> {
 }
 
 impl Cluster {
-    /// The waypoints of a service: its own label, or else its namespace's.
-    fn binding(&self, own: &UseWaypoint, namespace: &Arc<str>) -> Binding<'_> {
+    /// The waypoints of a service: its own label, or else its namespace's. What is `private` to its namespace must not be
+    /// shown to another one's waypoint.
+    fn binding(&self, own: &UseWaypoint, namespace: &Arc<str>, private: bool) -> Binding<'_> {
         let inherited = self.inherited(namespace);
         let mut binding = Binding {
             ingress: own.ingress.or(inherited.ingress),
@@ -184,7 +88,12 @@ impl Cluster {
         let Wish::Named(reference) = &wish.wish else {
             return binding;
         };
-        match self.attach(reference.named(namespace), namespace, Traffic::Service) {
+        let named = reference.named(namespace);
+        if private && named.0 != *namespace {
+            binding.refusal = Some(forbidden(&named));
+            return binding;
+        }
+        match self.attach(named, namespace, Traffic::Service) {
             Ok(attached) => binding.primary = Some(attached),
             Err(refusal) => {
                 binding.refusal = Some(refusal);
@@ -304,7 +213,7 @@ impl Cluster {
         service: Service,
     ) -> Service {
         let own = self.own_waypoint(namespace, facts);
-        let binding = self.binding(&own, namespace);
+        let binding = self.binding(&own, namespace, is_private(facts));
         let Some((_, primary)) = &binding.primary else {
             return service;
         };
@@ -371,7 +280,9 @@ impl Cluster {
             return Vec::new();
         };
         let own = self.own_waypoint(namespace, facts);
-        self.binding(&own, namespace).ours().collect()
+        self.binding(&own, namespace, is_private(facts))
+            .ours()
+            .collect()
     }
 
     /// Names of all waypoints of ours, `namespace/name`.
@@ -421,15 +332,18 @@ impl Cluster {
         if kind == ObjectKind::WorkloadEntry {
             return self.entry_conditions(own, namespace, generation);
         }
-        let binding = self.binding(own, namespace);
+        let entry = match kind {
+            ObjectKind::ServiceEntry => self.services_named(namespace, ServiceSource::Entry, name),
+            _ => Vec::new(),
+        };
+        let facts = |id| self.namespaces.get(namespace)?.services.get(id);
+        let private = entry.iter().filter_map(facts).any(is_private);
+        let binding = self.binding(own, namespace, private);
         let mut conditions = Vec::new();
         if let Some(condition) = bound(&binding, generation) {
             conditions.push(condition);
         }
-        let wildcard = kind == ObjectKind::ServiceEntry && {
-            let services = self.services_named(namespace, ServiceSource::Entry, name);
-            services.iter().any(|id| id.hostname.starts_with('*'))
-        };
+        let wildcard = entry.iter().any(|id| id.hostname.starts_with('*'));
         if wildcard && binding.primary.is_none() {
             conditions.push(Condition {
                 kind: CONDITION_WAYPOINT_MISSING,
@@ -462,6 +376,20 @@ impl Cluster {
             Err(refusal) => binding.refusal = Some(refusal),
         }
         bound(&binding, generation).into_iter().collect()
+    }
+}
+
+fn is_private(facts: &ServiceFacts) -> bool {
+    facts.id.source == ServiceSource::Entry && facts.visibility == Visibility::Namespace
+}
+
+fn forbidden((namespace, name): &Named) -> Refusal {
+    Refusal {
+        reason: "CrossNamespaceWaypointForbidden",
+        message: format!(
+            "cannot bind to waypoint \"{namespace}/{name}\" in another namespace: cross-namespace waypoint \
+             binding is not permitted for a ServiceEntry with NAMESPACE visibility"
+        ),
     }
 }
 

@@ -42,6 +42,14 @@ impl Cluster {
         self.discovers(state).then_some(state)
     }
 
+    /// Whether the mesh looks at a namespace, of which nothing else may be known.
+    pub(crate) fn is_discovered(&self, name: &str) -> bool {
+        match self.namespaces.get(name) {
+            Some(state) => self.discovers(state),
+            None => self.discovers(&Namespace::default()),
+        }
+    }
+
     fn discovers(&self, state: &Namespace) -> bool {
         self.settings.discovery.is_empty()
             || self.settings.discovery.iter().any(|selector| {

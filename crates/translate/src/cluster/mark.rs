@@ -35,6 +35,7 @@ impl Cluster {
         self.dirty.extend(state.peers.keys().map(at(Source::Peer)));
         self.mark_services(name);
         self.mark_gateway_discovery(name);
+        self.mark_proxies();
     }
 
     /// What services inherit from their namespace changed.

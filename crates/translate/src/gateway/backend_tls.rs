@@ -195,8 +195,10 @@ impl Cluster {
 
     /// Status of a policy: at each Gateway that sends to one of its targets.
     pub(super) fn backend_tls_status(&self, named: &Named) -> Option<Outputs> {
-        self.namespace(&named.0)?;
         let facts = self.gateway.backend_tls.get(named)?;
+        if !self.is_discovered(&named.0) {
+            return None;
+        }
         let roots = self.policy_roots(named, &facts.spec.validation);
         let generation = facts.meta.generation;
         let mut lost = None;

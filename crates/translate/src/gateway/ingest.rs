@@ -362,6 +362,7 @@ impl Cluster {
 
     fn secret_changed(&mut self, named: &Named) {
         self.mark_secret(named);
+        self.mark_networking_of_secret(named);
         self.mark_referring_to(named);
     }
 

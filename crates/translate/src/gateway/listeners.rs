@@ -110,7 +110,9 @@ impl Cluster {
 
     /// A Gateway as it should be seen now; `None` when it is not ours.
     pub(super) fn view(&self, named: &Named) -> Option<View> {
-        self.namespace(&named.0)?;
+        if !self.is_discovered(&named.0) {
+            return None;
+        }
         let facts = self.gateway.gateways.get(named)?;
         let class = self.class_of(&facts.spec.gateway_class_name)?;
         let (unmanaged, addresses, mut refused) = self.addresses(named, facts);
@@ -155,7 +157,7 @@ impl Cluster {
             .flatten();
         let mut sets: Vec<(&Named, &SetFacts)> = names
             .filter_map(|name| Some((name, self.gateway.sets.get(name)?)))
-            .filter(|(name, _)| self.namespace(&name.0).is_some())
+            .filter(|(name, _)| self.is_discovered(&name.0))
             .collect();
         sets.sort_by_key(|(name, set)| (set.meta.created, *name));
         let namespaces = facts.spec.allowed_listeners.as_ref();

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tulle_api::contract::{LABEL_GATEWAY_NAME, LABEL_USE_WAYPOINT};
-use tulle_api::gateway as api;
 use tulle_model::ServiceKey;
 
-use super::backends::{backend_keys, backend_namespaces};
+use super::backends::backend_keys;
 use super::listeners::View;
 use super::parents::parent_key;
 use super::state::{BackendKey, Named, ParentKey, RouteFacts, State};
@@ -226,6 +225,9 @@ impl Cluster {
             let name = labels.and_then(|labels| labels.get(LABEL_GATEWAY_NAME))?;
             Some((namespace.clone(), name.clone()))
         };
+        for labels in [old, new].into_iter().flatten() {
+            self.mark_gateways_through_services(namespace, labels);
+        }
         let (old, new) = (gateway(old), gateway(new));
         if let Some(old) = old.filter(|old| new.as_ref() != Some(old)) {
             State::relate(&mut self.gateway.pods, old.clone(), pod.clone(), false);
@@ -235,6 +237,20 @@ impl Cluster {
             State::relate(&mut self.gateway.pods, new.clone(), pod.clone(), true);
             self.gateway.stale.insert(new);
         }
+    }
+
+    /// A pod of a Service that leads to a Gateway: a named port of it may be where the Gateway listens.
+    fn mark_gateways_through_services(&mut self, namespace: &Arc<str>, labels: &Labels) {
+        let Some(state) = self.namespaces.get(namespace) else {
+            return;
+        };
+        if self.gateway.gateways_by_service.is_empty() {
+            return;
+        }
+        let services = state.service_selectors.selecting(labels);
+        let gateways = services.filter_map(|id| self.gateway.gateways_by_service.get(&id.hostname));
+        let gateways: Vec<Named> = gateways.flatten().cloned().collect();
+        self.gateway.stale.extend(gateways);
     }
 
     /// Labels or annotations of a namespace changed: who may attach where, and what its objects inherit.
@@ -402,83 +418,4 @@ impl Cluster {
             .filter(|id| id.source == source && id.name == *name);
         own.cloned().collect()
     }
-
-    /// Grants of a namespace changed: routes and Gateways elsewhere that refer to it.
-    pub(super) fn mark_grants(&mut self, namespace: &Arc<str>) {
-        let routes: Vec<RouteId> = self
-            .gateway
-            .routes
-            .iter()
-            .filter(|(id, facts)| {
-                id.namespace != *namespace && backend_namespaces(facts).any(|to| *to == **namespace)
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in routes {
-            self.mark_route(&id);
-        }
-        self.mark_referring(|reference, _| reference.namespace.as_deref() == Some(&**namespace));
-    }
-
-    /// A Secret or ConfigMap changed: Gateways that refer to it.
-    pub(super) fn mark_referring_to(&mut self, (namespace, name): &Named) {
-        self.mark_referring(|reference, owner| {
-            reference.name == **name
-                && reference.namespace.as_deref().unwrap_or(owner) == &**namespace
-        });
-        for (namespace, name) in self.tls_policies_in(namespace) {
-            self.mark_gateway_source(Source::BackendTls(namespace.clone(), name.clone()));
-            let targets = self.tls_targets(&(namespace, name));
-            for service in targets {
-                self.dirty.insert(AnySource::Destination(service));
-            }
-        }
-    }
-
-    fn mark_referring(&mut self, refers: impl Fn(&api::ObjectRefTo, &str) -> bool) {
-        let mut stale = Vec::new();
-        for (named, facts) in &self.gateway.gateways {
-            if gateway_refs(&facts.spec).any(|reference| refers(&reference, &named.0)) {
-                stale.push(named.clone());
-            }
-        }
-        for (named, set) in &self.gateway.sets {
-            let mut refs = listener_refs(&set.spec.listeners);
-            if refs.any(|reference| refers(reference, &named.0)) {
-                stale.extend(super::told::set_gateway(named, &set.spec));
-            }
-        }
-        self.gateway.stale.extend(stale);
-    }
-}
-
-fn listener_refs(listeners: &[api::Listener]) -> impl Iterator<Item = &api::ObjectRefTo> {
-    let tls = listeners
-        .iter()
-        .filter_map(|listener| listener.tls.as_ref());
-    tls.flat_map(|tls| &tls.certificate_refs)
-}
-
-/// Everything that a Gateway refers to, parameters included.
-fn gateway_refs(spec: &api::GatewaySpec) -> impl Iterator<Item = api::ObjectRefTo> + '_ {
-    let tls = spec.tls.as_ref();
-    let backend = tls.and_then(|tls| tls.backend.as_ref()?.client_certificate_ref.as_ref());
-    let frontend = tls.and_then(|tls| tls.frontend.as_ref());
-    let per_port = frontend
-        .into_iter()
-        .flat_map(|f| f.per_port.iter().map(|port| &port.tls));
-    let configs = frontend.into_iter().map(|f| &f.default).chain(per_port);
-    let roots = configs
-        .filter_map(|config| config.validation.as_ref())
-        .flat_map(|validation| &validation.ca_certificate_refs);
-    let parameters = spec
-        .infrastructure
-        .as_ref()
-        .and_then(|i| i.parameters_ref.as_ref());
-    let parameters = parameters.map(|p| api::ObjectRefTo {
-        name: p.name.clone(),
-        ..api::ObjectRefTo::default()
-    });
-    let refs = listener_refs(&spec.listeners).chain(backend).chain(roots);
-    refs.cloned().chain(parameters)
 }

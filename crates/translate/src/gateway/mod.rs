@@ -19,6 +19,7 @@ mod listeners;
 mod mark;
 mod output;
 mod parents;
+mod references;
 mod routes;
 mod secret;
 mod state;

@@ -134,6 +134,7 @@ impl Cluster {
                 gateways.insert(key(named));
             }
         }
+        gateways.extend(self.networking_gateway_of(namespace, pod));
         gateways
     }
 

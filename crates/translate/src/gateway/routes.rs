@@ -46,8 +46,8 @@ impl Rules {
 impl Cluster {
     /// The resource and the status of a route.
     pub(super) fn route(&self, id: &RouteId) -> Option<Outputs> {
-        self.namespace(&id.namespace)?;
-        let facts = self.gateway.routes.get(id)?;
+        let discovered = self.is_discovered(&id.namespace);
+        let facts = self.gateway.routes.get(id).filter(|_| discovered)?;
         let outcomes: Vec<(&api::ParentReference, Outcome)> = facts
             .parents
             .iter()
@@ -146,7 +146,7 @@ impl Cluster {
             .filter_map(|key| self.gateway.routes_by_backend.get(key))
             .flatten()
         {
-            let discovered = self.namespace(&id.namespace).is_some();
+            let discovered = self.is_discovered(&id.namespace);
             if let Some(facts) = self
                 .gateway
                 .routes

@@ -152,6 +152,11 @@ impl State {
             && self.stale.is_empty()
     }
 
+    /// Gateways of ours.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Named> {
+        self.views.keys()
+    }
+
     /// All that may give outputs.
     pub(crate) fn sources(&self) -> Vec<Source> {
         let mut sources = Vec::new();

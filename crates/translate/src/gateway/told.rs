@@ -153,7 +153,7 @@ impl Cluster {
                 .gateway
                 .routes
                 .get(id)
-                .filter(|_| self.namespace(&id.namespace).is_some())
+                .filter(|_| self.is_discovered(&id.namespace))
             else {
                 continue;
             };

@@ -15,7 +15,9 @@ impl Cluster {
     /// What objects see of a Gateway that they name as their waypoint. Nothing until it has an address: for a waypoint of ours
     /// that is when its Service exists and a pod is ready. What was ready once stays.
     pub(super) fn waypoint_facts(&self, named: &Named) -> Option<WaypointFacts> {
-        self.namespace(&named.0)?;
+        if !self.is_discovered(&named.0) {
+            return None;
+        }
         let facts = self.gateway.gateways.get(named)?;
         let view = self.gateway.views.get(named);
         let own = view.filter(|view| view.class == Class::Waypoint);

@@ -21,6 +21,9 @@ const LABEL_ENABLE: &str = "networking.istio.io/enable-autoallocate-ip";
 const FIRST: u16 = 1;
 const LAST: u16 = u16::MAX - 1;
 
+/// Hosts and their addresses, in order.
+pub type HostAddresses = Vec<(Arc<str>, IpAddr)>;
+
 /// Which host of which entry has which address.
 #[derive(Debug, Default)]
 pub(crate) struct Allocations {
@@ -36,13 +39,13 @@ struct Entry {
     /// Hosts that need addresses, in order, each once.
     hosts: Vec<Arc<str>>,
     /// As the status has them.
-    reported: Vec<(Arc<str>, IpAddr)>,
+    reported: HostAddresses,
     /// As they are.
     given: BTreeMap<Arc<str>, u16>,
 }
 
 impl Allocations {
-    fn set(&mut self, name: Name, new: Option<(i64, Vec<Arc<str>>, Vec<(Arc<str>, IpAddr)>)>) {
+    fn set(&mut self, name: Name, new: Option<(i64, Vec<Arc<str>>, HostAddresses)>) {
         let Some((created, hosts, reported)) = new else {
             if let Some(old) = self.entries.remove(&name) {
                 self.release(&old);
@@ -163,9 +166,9 @@ impl Allocations {
     }
 
     /// Entries whose status says something else than what is.
-    fn unwritten(&self) -> impl Iterator<Item = (&Name, Vec<(Arc<str>, IpAddr)>)> {
+    fn unwritten(&self) -> impl Iterator<Item = (&Name, HostAddresses)> {
         self.entries.iter().filter_map(|(name, entry)| {
-            let wanted: Vec<(Arc<str>, IpAddr)> = entry
+            let wanted: HostAddresses = entry
                 .hosts
                 .iter()
                 .filter_map(|host| Some((host, entry.given.get(host)?)))
@@ -307,7 +310,7 @@ impl Cluster {
 
     /// ServiceEntries whose `status.addresses` must be written, and all that they shall hold: host and address, in order.
     /// Whoever leads writes them, after [`Cluster::take_changes`].
-    pub fn unwritten_addresses(&self) -> Vec<((Arc<str>, Arc<str>), Vec<(Arc<str>, IpAddr)>)> {
+    pub fn unwritten_addresses(&self) -> Vec<(Name, HostAddresses)> {
         self.networking
             .allocations
             .unwritten()

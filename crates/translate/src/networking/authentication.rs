@@ -20,7 +20,7 @@ const FETCH: Duration = Duration::from_secs(5);
 impl Cluster {
     /// The resource and the condition of one object.
     pub(super) fn authentication(&self, name: &Name) -> Option<Outputs> {
-        self.namespace(&name.0)?;
+        self.is_discovered(&name.0).then_some(())?;
         let object = self.networking.authentications.get(name)?;
         let spec = &object.spec;
         let references = targets::both(spec.target_ref.as_ref(), &spec.target_refs);
@@ -130,7 +130,7 @@ fn rule(at: usize, rule: &ApiRule, problems: &mut Vec<String>) -> JwtRule {
 }
 
 /// `a.b` or `[a][b]`.
-fn claim_path(text: &str) -> Vec<Arc<str>> {
+pub(super) fn claim_path(text: &str) -> Vec<Arc<str>> {
     match brackets(text) {
         Some(parts) => parts.into_iter().map(Arc::from).collect(),
         None => text.split('.').map(Arc::from).collect(),

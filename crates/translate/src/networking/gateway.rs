@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tulle_api::networking::{GatewaySpec, Server, ServerTlsMode, ServerTlsSettings, TlsProtocol};
+use tulle_api::networking::{GatewaySpec, Server, ServerTlsMode};
 use tulle_route::resource::{
-    ClientValidation, Gateway, HostPattern, HttpRoute, Listener, ObjectKey, Parent, Precedence,
-    Protocol, Redirect, Role, Rule, RuleAction, Termination, Timeouts, TlsVersion,
+    Gateway, HostPattern, HttpRoute, Listener, ObjectKey, Parent, Precedence, Protocol, Redirect,
+    Role, Rule, RuleAction, Timeouts,
 };
 
 use super::findings::{Findings, shown};
@@ -23,8 +23,7 @@ pub(super) struct Bound {
     pub(super) proxy: Name,
     /// Unique in the proxy's resource.
     pub(super) name: Arc<str>,
-    /// Requests are seen; otherwise connections.
-    pub(super) http: bool,
+    pub(super) serves: Serves,
     /// Of the server: `namespace/host`, namespace `*` or `.`, already without the latter.
     host: (Arc<str>, Arc<str>),
 }
@@ -50,6 +49,17 @@ impl Bound {
     }
 }
 
+/// What routes of a listener see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// Requests.
+    Requests,
+    /// TLS that ends elsewhere.
+    Passthrough,
+    /// Any bytes.
+    Bytes,
+}
+
 /// What becomes of a server.
 struct Served {
     protocol: Protocol,
@@ -60,7 +70,8 @@ struct Served {
 impl Cluster {
     /// Listeners that one Gateway gives, for all proxies that it selects.
     pub(super) fn listeners_of(&self, gateway: &Name) -> Vec<Bound> {
-        let Some(object) = self.networking.gateways.get(gateway) else {
+        let found = self.networking.gateways.get(gateway);
+        let Some(object) = found.filter(|_| self.is_discovered(&gateway.0)) else {
             return Vec::new();
         };
         let mut all = Vec::new();
@@ -73,7 +84,11 @@ impl Cluster {
                     all.push(Bound {
                         proxy: proxy.clone(),
                         name: listener_name(gateway, at, host_at),
-                        http: served.http,
+                        serves: match (&served.protocol, served.http) {
+                            (_, true) => Serves::Requests,
+                            (Protocol::Passthrough, _) => Serves::Passthrough,
+                            _ => Serves::Bytes,
+                        },
                         host: host_parts(host, &gateway.0),
                     });
                 }
@@ -83,7 +98,7 @@ impl Cluster {
     }
 
     /// Proxies that a Gateway selects. Those of the Gateway API have their listeners from there.
-    fn proxies_of(&self, object: &Object<GatewaySpec>) -> Vec<Name> {
+    pub(super) fn proxies_of(&self, object: &Object<GatewaySpec>) -> Vec<Name> {
         let selector = Labels::from_pairs(&object.spec.selector);
         if selector.is_empty() {
             return Vec::new();
@@ -98,7 +113,7 @@ impl Cluster {
 
     /// The condition of one Gateway.
     pub(super) fn istio_gateway(&self, name: &Name) -> Option<Outputs> {
-        self.namespace(&name.0)?;
+        self.is_discovered(&name.0).then_some(())?;
         let object = self.networking.gateways.get(name)?;
         let mut findings = Findings::default();
         let proxies = self.proxies_of(object);
@@ -146,7 +161,7 @@ impl Cluster {
             self.networking.gateways.iter().collect();
         gateways.sort_by_key(|(name, object)| (object.created, (*name).clone()));
         for (gateway, object) in gateways {
-            if !self.proxies_of(object).contains(proxy) {
+            if !self.is_discovered(&gateway.0) || !self.proxies_of(object).contains(proxy) {
                 continue;
             }
             for (at, server) in object.spec.servers.iter().enumerate() {
@@ -301,189 +316,6 @@ impl Cluster {
             }
         }
     }
-
-    fn termination(
-        &self,
-        proxy: &Name,
-        path: &str,
-        tls: Option<&ServerTlsSettings>,
-        findings: &mut Findings,
-    ) -> Option<Termination> {
-        let path = format!("{path}.tls");
-        let Some(tls) = tls else {
-            findings.invalid(
-                &path,
-                "must be there for this protocol, the server is left out",
-            );
-            return None;
-        };
-        let mode = tls.mode.unwrap_or(ServerTlsMode::Simple);
-        if matches!(
-            mode,
-            ServerTlsMode::AutoPassthrough | ServerTlsMode::IstioMutual | ServerTlsMode::Unknown
-        ) {
-            findings.unsupported(
-                format!("{path}.mode"),
-                "this mode has no effect in ambient mode, the server is left out",
-            );
-            return None;
-        }
-        let names = tls.credential_names.iter().flat_map(|names| &names.0);
-        let credentials: Vec<&String> = tls
-            .credential_name
-            .iter()
-            .chain(names)
-            .filter(|name| !name.is_empty())
-            .collect();
-        if credentials.is_empty() {
-            findings.unsupported(
-                &path,
-                "certificates come from Secrets only: set credentialName; the server is left out",
-            );
-            return None;
-        }
-        for (field, set) in [
-            ("cipherSuites", !tls.cipher_suites.is_empty()),
-            (
-                "verifyCertificateSpki",
-                !tls.verify_certificate_spki.is_empty(),
-            ),
-            (
-                "verifyCertificateHash",
-                !tls.verify_certificate_hash.is_empty(),
-            ),
-            ("caCrl", tls.ca_crl.is_some()),
-        ] {
-            if set {
-                findings.unsupported(format!("{path}.{field}"), "has no effect");
-            }
-        }
-        let certificates: Vec<Arc<str>> = credentials
-            .iter()
-            .map(|name| credential(name, &proxy.0))
-            .collect();
-        let client = self.server_clients(proxy, &path, tls, mode, &certificates, findings)?;
-        let version = |protocol: Option<TlsProtocol>, default| match protocol {
-            Some(TlsProtocol::V13) => TlsVersion::V1_3,
-            Some(TlsProtocol::V12) => TlsVersion::V1_2,
-            _ => default,
-        };
-        Some(Termination {
-            certificates,
-            client,
-            minimum: version(tls.min_protocol_version, TlsVersion::V1_2),
-            maximum: version(tls.max_protocol_version, TlsVersion::V1_3),
-        })
-    }
-
-    fn server_clients(
-        &self,
-        proxy: &Name,
-        path: &str,
-        tls: &ServerTlsSettings,
-        mode: ServerTlsMode,
-        certificates: &[Arc<str>],
-        findings: &mut Findings,
-    ) -> Option<ClientValidation> {
-        let required = match mode {
-            ServerTlsMode::Mutual => true,
-            ServerTlsMode::OptionalMutual => false,
-            _ => return Some(ClientValidation::None),
-        };
-        let own = tls
-            .ca_cert_credential_name
-            .as_deref()
-            .filter(|name| !name.is_empty());
-        let secrets = match own {
-            Some(name) => vec![credential(name, &proxy.0)],
-            None => {
-                let beside = certificates
-                    .iter()
-                    .map(|name| Arc::from(format!("{name}-cacert")));
-                certificates.iter().cloned().chain(beside).collect()
-            }
-        };
-        let Some(roots) = secrets.iter().find_map(|secret| self.secret_roots(secret)) else {
-            findings.invalid(
-                format!("{path}.credentialName"),
-                "no Secret of that name with ca.crt, which mutual TLS needs: the server is left out",
-            );
-            return None;
-        };
-        let names = tls
-            .subject_alt_names
-            .iter()
-            .map(|name| Arc::from(name.as_str()))
-            .collect();
-        Some(if required {
-            ClientValidation::Required { roots, names }
-        } else {
-            ClientValidation::Optional { roots }
-        })
-    }
-
-    /// Roots in a Secret (`namespace/name`).
-    pub(super) fn secret_roots(&self, secret: &str) -> Option<Arc<str>> {
-        let (namespace, name) = secret.split_once('/')?;
-        self.gateway
-            .secrets
-            .get(&(namespace.into(), name.into()))?
-            .roots
-            .clone()
-    }
-
-    /// Proxies that need the certificate in a Secret.
-    pub(crate) fn networking_certificate_users(&self, secret: &Name) -> BTreeSet<Arc<str>> {
-        let name = format!("{}/{}", secret.0, secret.1);
-        let named = self
-            .networking_certificates()
-            .into_iter()
-            .filter(|(secret, _)| **secret == *name);
-        let destinations = self
-            .destination_certificates()
-            .into_iter()
-            .filter(|(secret, _)| **secret == *name);
-        named.chain(destinations).map(|(_, proxy)| proxy).collect()
-    }
-
-    /// The certificate in a Secret may have other receivers, and listeners other roots.
-    pub(super) fn mark_certificate(&mut self, secret: &str) {
-        if let Some((namespace, name)) = secret.split_once('/') {
-            let source = crate::gateway::Source::Certificate(namespace.into(), name.into());
-            self.dirty.insert(crate::cluster::Source::Gateway(source));
-        }
-    }
-
-    /// Certificates that proxies made by users need: name of the Secret, and whose it is.
-    pub(super) fn networking_certificates(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let mut all = Vec::new();
-        for object in self.networking.gateways.values() {
-            for proxy in self.proxies_of(object) {
-                let tls = object
-                    .spec
-                    .servers
-                    .iter()
-                    .filter_map(|server| server.tls.as_ref());
-                for tls in tls {
-                    let names = tls.credential_names.iter().flat_map(|names| &names.0);
-                    for name in tls.credential_name.iter().chain(names) {
-                        all.push((
-                            credential(name, &proxy.0),
-                            format!("{}/{}", proxy.0, proxy.1).into(),
-                        ));
-                    }
-                }
-            }
-        }
-        all
-    }
-}
-
-/// `namespace/name` of a Secret that a proxy of `namespace` may use: its own namespace's, whatever is written before.
-pub(super) fn credential(name: &str, namespace: &str) -> Arc<str> {
-    let name = name.strip_prefix("kubernetes://").unwrap_or(name);
-    let name = name.rsplit('/').next().unwrap_or(name);
-    format!("{namespace}/{name}").into()
 }
 
 fn listener_name(gateway: &Name, server: usize, host: usize) -> Arc<str> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tulle_api::contract::ANNOTATION_DRY_RUN;
 use tulle_api::networking::{DestinationRule, Gateway, VirtualService, VirtualServiceSpec};
+use tulle_api::rate_limit::RateLimitPolicy;
 use tulle_api::security::{AuthorizationPolicy, RequestAuthentication};
 use tulle_api::telemetry::Telemetry;
 
@@ -89,6 +90,7 @@ impl Cluster {
             self.dirty
                 .extend(services.into_iter().map(cluster::Source::Destination));
         }
+        self.mark_certificates();
         if before.is_wild() || after.is_wild() {
             for service in self.destination_rule_targets() {
                 self.dirty.insert(cluster::Source::Destination(service));
@@ -116,10 +118,13 @@ impl Cluster {
         let host = new
             .as_ref()
             .map(|object| self.qualified(&object.spec.host, &name.0));
+        self.mark_certificates();
         let gone = new.is_none();
         let Some(old) = put(&mut self.networking.destination_rules, name, new) else {
             return;
         };
+        // Before and after: what is no longer named is taken away.
+        self.mark_certificates();
         let before = old.map(|object| self.qualified(&object.spec.host, &name.0));
         let mut services = BTreeSet::new();
         for host in before.iter().chain(&host) {
@@ -175,7 +180,7 @@ impl Cluster {
         };
         let after = new.as_ref().map(selector);
         // Secrets that are no longer named must be taken away, too.
-        let secrets = self.networking_certificates();
+        self.mark_certificates();
         let gone = new.is_none();
         let Some(old) = put(&mut self.networking.gateways, name, new) else {
             return;
@@ -183,9 +188,6 @@ impl Cluster {
         self.forget_if(gone, Source::Gateway(name.clone()));
         let before = old.as_ref().map(selector);
         self.select_proxies(name, before.as_ref(), after.as_ref());
-        for (secret, _) in secrets {
-            self.mark_certificate(&secret);
-        }
         self.dirty
             .insert(cluster::Source::Networking(Source::Gateway(name.clone())));
         self.mark_proxies();
@@ -210,6 +212,28 @@ impl Cluster {
             self.forget_if(true, Source::Authentication(name.clone()));
             self.dirty
                 .insert(cluster::Source::Networking(Source::Authentication(name)));
+        }
+    }
+
+    /// A RateLimitPolicy that was added or changed.
+    pub fn upsert_rate_limit_policy(&mut self, resource: &RateLimitPolicy) {
+        let Some(name) = self.names(&resource.metadata) else {
+            return;
+        };
+        let new = object(&resource.metadata, &resource.spec);
+        if put(&mut self.networking.rate_limits, &name, Some(new)).is_some() {
+            self.dirty
+                .insert(cluster::Source::Networking(Source::RateLimit(name)));
+        }
+    }
+
+    /// A RateLimitPolicy that is gone.
+    pub fn remove_rate_limit_policy(&mut self, namespace: &str, name: &str) {
+        let name: Name = (namespace.into(), name.into());
+        if put(&mut self.networking.rate_limits, &name, None).is_some() {
+            self.forget_if(true, Source::RateLimit(name.clone()));
+            self.dirty
+                .insert(cluster::Source::Networking(Source::RateLimit(name)));
         }
     }
 

@@ -13,6 +13,8 @@ mod gateway;
 mod ingest;
 pub(crate) mod names;
 mod proxies;
+mod rate_limit;
+mod secrets;
 mod settings;
 mod targets;
 mod telemetry;
@@ -22,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tulle_api::networking::{DestinationRuleSpec, GatewaySpec, VirtualServiceSpec};
+use tulle_api::rate_limit::RateLimitPolicySpec;
 use tulle_api::security::{AuthorizationPolicySpec, RequestAuthenticationSpec};
 use tulle_api::telemetry::TelemetrySpec;
 use tulle_model::ServiceKey;
@@ -29,6 +32,8 @@ use tulle_model::ServiceKey;
 use crate::cluster::{self, Cluster, Key, Outputs, Value};
 use crate::condition::{Condition, ObjectKind, ObjectRef};
 use crate::service::ServiceSource;
+pub use addresses::HostAddresses;
+
 use addresses::Allocations;
 use proxies::Proxies;
 use virtual_service::Mentions;
@@ -47,6 +52,7 @@ pub(crate) enum Source {
     /// Listeners of gateway pods that a user made.
     Proxy(Name),
     Authentication(Name),
+    RateLimit(Name),
     /// The condition of a Telemetry.
     Telemetry(Name),
     /// What the proxies of one Gateway report.
@@ -75,6 +81,7 @@ pub(crate) struct State {
     gateways: BTreeMap<Name, Object<GatewaySpec>>,
     proxies: Proxies,
     authentications: BTreeMap<Name, Object<RequestAuthenticationSpec>>,
+    rate_limits: BTreeMap<Name, Object<RateLimitPolicySpec>>,
     telemetries: BTreeMap<Name, Object<TelemetrySpec>>,
     /// Whole AuthorizationPolicies, for what is beyond layer 4.
     authorizations: BTreeMap<Name, Authorization>,
@@ -100,6 +107,7 @@ impl State {
             && self.gateways.is_empty()
             && self.proxies.is_empty()
             && self.authentications.is_empty()
+            && self.rate_limits.is_empty()
             && self.telemetries.is_empty()
             && self.authorizations.is_empty()
             && self.allocations.is_empty()
@@ -126,6 +134,7 @@ impl State {
                 .cloned()
                 .map(Source::Authentication),
         );
+        sources.extend(self.rate_limits.keys().cloned().map(Source::RateLimit));
         sources.extend(self.telemetries.keys().cloned().map(Source::Telemetry));
         sources.extend(
             self.proxies
@@ -162,6 +171,7 @@ impl Cluster {
             Source::Gateway(name) => self.istio_gateway(name),
             Source::Proxy(name) => self.proxy(name),
             Source::Authentication(name) => self.authentication(name),
+            Source::RateLimit(name) => self.rate_limit(name),
             Source::Telemetry(name) => self.telemetry(name),
             Source::Reports(name) => self.reports(name),
             Source::Settings => Some(self.proxy_settings()),
@@ -205,6 +215,8 @@ impl Cluster {
                 .cloned()
                 .map(Source::Authentication),
         );
+        let limits = state.rate_limits.keys().filter(own);
+        marked.extend(limits.cloned().map(Source::RateLimit));
         marked.extend(
             state
                 .telemetries
@@ -232,6 +244,7 @@ impl Cluster {
         );
         self.dirty
             .insert(cluster::Source::Destination(service.clone()));
+        self.mark_certificates();
     }
 
     /// A Gateway of the Gateway API appeared, went or changed: marks what is attached to it.
@@ -244,8 +257,8 @@ impl Cluster {
         self.mark_proxies();
     }
 
-    /// Which proxies there are changed: everything here may have other receivers.
-    fn mark_proxies(&mut self) {
+    /// Which proxies there are changed, or which namespaces count: everything here may have other receivers.
+    pub(crate) fn mark_proxies(&mut self) {
         let sources = self.networking_sources();
         self.dirty
             .extend(sources.into_iter().map(cluster::Source::Networking));
@@ -253,10 +266,7 @@ impl Cluster {
         self.dirty.extend(
             policies.map(|(ns, name)| cluster::Source::Authorization(ns.clone(), name.clone())),
         );
-        let secrets = self.networking_certificates();
-        for (secret, _) in secrets {
-            self.mark_certificate(&secret);
-        }
+        self.mark_certificates();
         for service in self.destination_rule_targets() {
             self.dirty.insert(cluster::Source::Destination(service));
         }

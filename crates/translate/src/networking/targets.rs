@@ -163,24 +163,7 @@ impl Cluster {
                 }
             }
             (GATEWAY_GROUP, "GatewayClass") => {
-                if **namespace != *self.settings.root_namespace {
-                    let root = &self.settings.root_namespace;
-                    miss(
-                        reason::INVALID,
-                        format!(
-                            "GatewayClass {target}: only policies of the root namespace {root} can target it"
-                        ),
-                    );
-                } else if target != CLASS_WAYPOINT {
-                    miss(
-                        reason::TARGET_NOT_FOUND,
-                        format!("GatewayClass {target} is not {CLASS_WAYPOINT}"),
-                    );
-                } else {
-                    attachment.everyone = true;
-                    attachment.add(Target::Waypoints, []);
-                    attachment.bound.push(format!("GatewayClass {target}"));
-                }
+                self.attach_class(namespace, target, attachment);
             }
             ("" | "core", "Service") => {
                 let hostname = self.hostname(target, namespace);
@@ -215,6 +198,24 @@ impl Cluster {
                     ),
                 );
             }
+        }
+    }
+
+    /// All waypoints of the mesh: only the root namespace may speak for them.
+    fn attach_class(&self, namespace: &str, class: &str, attachment: &mut Attachment) {
+        let root = &self.settings.root_namespace;
+        if *namespace != **root {
+            let why = format!(
+                "GatewayClass {class}: only policies of the root namespace {root} can target it"
+            );
+            attachment.missing.push((reason::INVALID, why));
+        } else if class != CLASS_WAYPOINT {
+            let why = format!("GatewayClass {class} is not {CLASS_WAYPOINT}");
+            attachment.missing.push((reason::TARGET_NOT_FOUND, why));
+        } else {
+            attachment.everyone = true;
+            attachment.add(Target::Waypoints, []);
+            attachment.bound.push(format!("GatewayClass {class}"));
         }
     }
 
@@ -271,7 +272,7 @@ impl Cluster {
 
     /// Everything that reports: waypoints and gateways.
     pub(super) fn report_names(&self) -> BTreeSet<Name> {
-        let managed = self.gateway.gateways.keys().cloned();
+        let managed = self.gateway.names().cloned();
         managed
             .chain(self.networking.proxies.iter().map(|(name, _)| name.clone()))
             .collect()

@@ -10,6 +10,7 @@ use tulle_api::telemetry::{
     TelemetrySpec, Tracing as ApiTracing, WorkloadMode,
 };
 use tulle_policy::Target;
+use tulle_policy::expression::Expression;
 use tulle_policy::observe::{AccessLog, CustomTag, Metric, Metrics, Observe, Telemetry, Tracing};
 
 use super::findings::{Findings, shown};
@@ -25,7 +26,7 @@ const SAMPLING: f64 = 1.0;
 impl Cluster {
     /// The condition of one object.
     pub(super) fn telemetry(&self, name: &Name) -> Option<Outputs> {
-        self.namespace(&name.0)?;
+        self.is_discovered(&name.0).then_some(())?;
         let object = self.networking.telemetries.get(name)?;
         let spec = &object.spec;
         let mut findings = Findings::default();
@@ -90,6 +91,7 @@ impl Cluster {
             .filter(|((ns, _), object)| {
                 let selector = object.spec.selector.as_ref();
                 **ns == *namespace
+                    && self.is_discovered(ns)
                     && selector.is_none_or(|s| s.match_labels.is_empty())
                     && targets::references(&object.spec).is_empty()
             });
@@ -112,6 +114,9 @@ impl Cluster {
         let mut of_services: BTreeMap<Arc<str>, Vec<(&Name, &Object<TelemetrySpec>)>> =
             BTreeMap::new();
         for (name, object) in &self.networking.telemetries {
+            if !self.is_discovered(&name.0) {
+                continue;
+            }
             let references = targets::references(&object.spec);
             if references.is_empty() {
                 let selector = object
@@ -213,7 +218,7 @@ impl Cluster {
                         .filter
                         .as_ref()
                         .and_then(|f| f.expression.as_deref())
-                        .filter(|e| !e.is_empty());
+                        .filter(|text| usable(text));
                     let inherited = above.get(&name).cloned().flatten();
                     logs.insert(name, filter.map(Arc::from).or(inherited));
                 }
@@ -292,7 +297,28 @@ impl Cluster {
                 .iter()
                 .for_each(|p| provider("spec.accessLogging", &p.name));
         }
+        for item in &spec.access_logging {
+            let filter = item.filter.as_ref().and_then(|f| f.expression.as_deref());
+            if let Some(Err(why)) = filter
+                .filter(|text| !text.is_empty())
+                .map(Expression::parse)
+            {
+                let why = format!("{why}: everything is logged");
+                findings.invalid("spec.accessLogging.filter.expression", why);
+            }
+        }
         for item in &spec.metrics {
+            for (tag, change) in item
+                .overrides
+                .iter()
+                .flat_map(|change| &change.tag_overrides)
+            {
+                let value = change.value.as_deref().filter(|value| !value.is_empty());
+                if let Some(Err(why)) = value.map(Expression::parse) {
+                    let path = format!("spec.metrics.overrides.tagOverrides[{}]", shown(tag));
+                    findings.invalid(path, format!("{why}: the tag stays as it is"));
+                }
+            }
             if item.reporting_interval.is_some() {
                 findings.unsupported(
                     "spec.metrics.reportingInterval",
@@ -402,7 +428,7 @@ fn apply(metrics: &mut Metrics, item: &ApiMetrics) {
                 let value = operation
                     .value
                     .as_deref()
-                    .filter(|value| !value.is_empty())
+                    .filter(|text| usable(text))
                     .map(Arc::from);
                 let value = if operation.operation == Some(TagOperation::Remove) {
                     None
@@ -415,6 +441,11 @@ fn apply(metrics: &mut Metrics, item: &ApiMetrics) {
             }
         }
     }
+}
+
+/// An expression that proxies can evaluate.
+fn usable(text: &str) -> bool {
+    !text.is_empty() && Expression::parse(text).is_ok()
 }
 
 fn metric_of(metric: IstioMetric) -> Option<Metric> {

@@ -299,6 +299,33 @@ fn service_entries_are_bound_and_wildcards_need_it() {
 }
 
 #[test]
+fn what_is_private_to_its_namespace_is_not_shown_to_foreign_waypoints() {
+    let mut world = world();
+    world.set("Gateway", "a/w", waypoint(json!({}), "All"));
+    let entry = |export: Value| {
+        json!({
+            "metadata": {"labels": {"istio.io/use-waypoint": "w", "istio.io/use-waypoint-namespace": "a"}},
+            "spec": {
+                "hosts": ["ext.test"], "exportTo": export,
+                "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+            },
+        })
+    };
+    world.set("ServiceEntry", "b/se", entry(json!(["."])));
+    let reason = |world: &World| {
+        world
+            .bound(ObjectKind::ServiceEntry, "b/se")
+            .unwrap()
+            .reason
+    };
+    assert_eq!(reason(&world), "CrossNamespaceWaypointForbidden");
+    assert_eq!(of_service(&world, "b/ext.test"), None);
+    world.set("ServiceEntry", "b/se", entry(json!(["*"])));
+    assert_eq!(reason(&world), "WaypointAccepted");
+    assert_eq!(of_service(&world, "b/ext.test").as_deref(), Some(W));
+}
+
+#[test]
 fn ingress_uses_the_waypoint_when_told() {
     let mut world = world();
     let ingress = |world: &World| {

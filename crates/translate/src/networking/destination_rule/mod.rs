@@ -5,6 +5,7 @@
 //! merged: the oldest traffic policy counts, and the subsets of all.
 
 mod policy;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -90,7 +91,9 @@ impl Cluster {
         let rules = self
             .networking
             .rules_of(service.hostname())
-            .filter(|(_, object)| object.spec.workload_selector.is_none());
+            .filter(|(name, object)| {
+                object.spec.workload_selector.is_none() && self.is_discovered(&name.0)
+            });
         let rules: Vec<Rule<'_>> = rules.collect();
         if rules.is_empty() {
             return rules;
@@ -228,7 +231,7 @@ impl Cluster {
 
     /// The condition of one object.
     pub(super) fn destination_rule(&self, name: &Name) -> Option<Outputs> {
-        self.namespace(&name.0)?;
+        self.is_discovered(&name.0).then_some(())?;
         let object = self.networking.destination_rules.get(name)?;
         let host = self.qualified(&object.spec.host, &name.0);
         let mut findings = Findings::default();
@@ -278,7 +281,7 @@ impl Cluster {
     pub(super) fn destination_certificates(&self) -> Vec<(Arc<str>, Arc<str>)> {
         let mut all = Vec::new();
         for (name, object) in &self.networking.destination_rules {
-            if !policy::names_secrets(&object.spec) {
+            if !tls::names_secrets(&object.spec) {
                 continue;
             }
             for service in self.services_covered(&self.qualified(&object.spec.host, &name.0)) {
@@ -292,8 +295,8 @@ impl Cluster {
                 let Some(secrets) = self.credential_namespace(&service) else {
                     continue;
                 };
-                for credential in policy::credentials(&object.spec) {
-                    let secret = super::gateway::credential(credential, &secrets);
+                for credential in tls::credentials(&object.spec) {
+                    let secret = super::secrets::credential(credential, &secrets);
                     all.extend(
                         self.users_of(&service)
                             .into_iter()
@@ -303,6 +306,23 @@ impl Cluster {
             }
         }
         all
+    }
+
+    /// Names of Secrets in rules, without namespace.
+    pub(super) fn rule_credentials(&self) -> impl Iterator<Item = &str> {
+        let rules = self.networking.destination_rules.values();
+        rules.flat_map(|object| tls::credentials(&object.spec))
+    }
+
+    /// Services whose rules name Secrets.
+    pub(super) fn destinations_with_secrets(&self) -> Vec<ServiceKey> {
+        let rules = self.networking.destination_rules.iter();
+        let naming =
+            rules.filter(|(_, object)| tls::all_credentials(&object.spec).next().is_some());
+        let hosts = naming.map(|(name, object)| self.qualified(&object.spec.host, &name.0));
+        hosts
+            .flat_map(|host| self.services_covered(&host))
+            .collect()
     }
 
     /// Where Secrets for connections to a service are: with its waypoint, else with the gateway that sends to it.

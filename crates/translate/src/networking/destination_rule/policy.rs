@@ -7,21 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_api::networking::{
-    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb,
-    DestinationRuleSpec, H2UpgradePolicy, LoadBalancerSettings, LocalityLbSetting,
-    OutlierDetection as ApiOutliers, PortTrafficPolicy, ProxyProtocolVersion, RetryBudget,
-    SimpleLb, TrafficPolicy as ApiPolicy,
+    ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb, H2UpgradePolicy,
+    LoadBalancerSettings, LocalityLbSetting, OutlierDetection as ApiOutliers, PortTrafficPolicy,
+    ProxyProtocolVersion, RetryBudget, SimpleLb, TrafficPolicy as ApiPolicy,
 };
 use tulle_route::resource::{
-    BackendTls, Balancing, CircuitBreaker, ConsistentHash, HashKey, HttpSettings,
-    LocalityBalancing, LocalityShare, OutlierDetection, PortPolicy, TcpSettings, TrafficPolicy,
-    UpgradeHttp2, VerifyNames,
+    Balancing, CircuitBreaker, ConsistentHash, HashKey, HttpSettings, LocalityBalancing,
+    LocalityShare, OutlierDetection, PortPolicy, TcpSettings, TrafficPolicy, UpgradeHttp2,
 };
 
 use super::by_port;
 use crate::cluster::Cluster;
 use crate::networking::findings::{Findings, shown};
-use crate::networking::gateway::credential;
 use crate::networking::names::duration;
 use crate::service::ServiceFacts;
 
@@ -327,85 +324,6 @@ impl Reader<'_> {
         }
     }
 
-    /// `None` for DISABLE, and for ISTIO_MUTUAL, which the tunnel gives anyway.
-    fn tls(&mut self, tls: &ClientTlsSettings, path: &str) -> Option<BackendTls> {
-        let path = format!("{path}.tls");
-        let mutual = match tls.mode {
-            None | Some(ClientTlsMode::Disable | ClientTlsMode::IstioMutual) => return None,
-            Some(ClientTlsMode::Simple) => false,
-            Some(ClientTlsMode::Mutual) => true,
-            Some(ClientTlsMode::Unknown) => {
-                self.findings
-                    .invalid(format!("{path}.mode"), "is not known");
-                return None;
-            }
-        };
-        let files = [
-            ("clientCertificate", &tls.client_certificate),
-            ("privateKey", &tls.private_key),
-            ("caCrl", &tls.ca_crl),
-        ];
-        for (field, file) in files {
-            if file.as_deref().is_some_and(|file| !file.is_empty()) {
-                self.findings.unsupported(
-                    format!("{path}.{field}"),
-                    "waypoints have no such files: use credentialName",
-                );
-            }
-        }
-        if tls
-            .ca_certificates
-            .as_deref()
-            .is_some_and(|file| !file.is_empty() && file != "system")
-        {
-            let why =
-                "waypoints have no such files: use credentialName; the system's roots are used";
-            self.findings
-                .unsupported(format!("{path}.caCertificates"), why);
-        }
-        let secret = tls
-            .credential_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
-            .and_then(|name| {
-                Some(credential(
-                    name,
-                    &self.cluster.credential_namespace(&self.service.key)?,
-                ))
-            });
-        let roots = secret.as_ref().and_then(|secret| {
-            let own = self.cluster.secret_roots(secret);
-            own.or_else(|| self.cluster.secret_roots(&format!("{secret}-cacert")))
-        });
-        if mutual && secret.is_none() {
-            self.findings.invalid(
-                format!("{path}.credentialName"),
-                "MUTUAL needs a Secret with the client's certificate",
-            );
-        }
-        let names: Vec<Arc<str>> = tls
-            .subject_alt_names
-            .iter()
-            .map(|name| name.as_str().into())
-            .collect();
-        Some(BackendTls {
-            sni: tls
-                .sni
-                .as_deref()
-                .filter(|sni| !sni.is_empty())
-                .map(Arc::from),
-            roots,
-            certificate: secret.filter(|_| mutual),
-            verify: if tls.insecure_skip_verify == Some(true) {
-                VerifyNames::Insecure
-            } else if names.is_empty() {
-                VerifyNames::Sni
-            } else {
-                VerifyNames::AnyOf(names)
-            },
-        })
-    }
-
     fn span(&mut self, path: &str, text: Option<&String>) -> Option<Duration> {
         let text = text?;
         let span = duration(text);
@@ -484,29 +402,4 @@ fn locality(setting: &LocalityLbSetting) -> LocalityBalancing {
             .map(|label| label.as_str().into())
             .collect(),
     }
-}
-
-/// Whether any TLS of the rule names a Secret.
-pub(super) fn names_secrets(spec: &DestinationRuleSpec) -> bool {
-    credentials(spec).next().is_some()
-}
-
-/// Secrets with client certificates that the rule names.
-pub(super) fn credentials(spec: &DestinationRuleSpec) -> impl Iterator<Item = &str> {
-    let policies = spec.traffic_policy.iter().chain(
-        spec.subsets
-            .iter()
-            .filter_map(|s| s.traffic_policy.as_ref()),
-    );
-    let tls = policies.flat_map(|policy| {
-        let ports = policy
-            .port_level_settings
-            .iter()
-            .filter_map(|port| port.tls.as_ref());
-        policy.tls.iter().chain(ports)
-    });
-    let mutual = tls.filter(|tls| tls.mode == Some(ClientTlsMode::Mutual));
-    mutual
-        .filter_map(|tls| tls.credential_name.as_deref())
-        .filter(|name| !name.is_empty())
 }

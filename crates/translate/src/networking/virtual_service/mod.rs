@@ -6,11 +6,12 @@
 
 mod filters;
 mod matches;
+mod mentions;
 mod retries;
 mod rules;
 mod streams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tulle_api::networking::{HttpRoute as ApiRoute, VirtualServiceSpec};
@@ -18,11 +19,14 @@ use tulle_model::ServiceKey;
 use tulle_route::resource::{HttpRoute, ObjectKey, Parent, Precedence, StreamRoute};
 
 use super::findings::Findings;
+use super::gateway::Serves;
 use super::names::{covers, exported};
 use super::{Name, Object};
 use crate::cluster::{Cluster, Outputs, Value};
 use crate::condition::{ObjectKind, reason};
 use crate::resource::{Audience, Resource};
+pub(super) use matches::compiles;
+pub(super) use mentions::{Mentioned, Mentions};
 use rules::Context;
 
 /// Name of everything that is no gateway, among `gateways`.
@@ -60,6 +64,10 @@ impl Place {
 struct Attached {
     http: Vec<Parent>,
     streams: Vec<Parent>,
+    /// Listeners of TLS that ends elsewhere.
+    passthrough: Vec<Parent>,
+    /// Listeners of any bytes.
+    tcp: Vec<Parent>,
     audience: BTreeSet<Arc<str>>,
 }
 
@@ -97,7 +105,7 @@ pub(super) fn delegates<'a>(
 impl Cluster {
     /// Routes and the condition of one object.
     pub(super) fn virtual_service(&self, name: &Name) -> Option<Outputs> {
-        self.namespace(&name.0)?;
+        self.is_discovered(&name.0).then_some(())?;
         let object = self.networking.virtual_services.get(name)?;
         let mut findings = Findings::default();
         let mut outputs = Outputs::new();
@@ -174,19 +182,30 @@ impl Cluster {
                 Resource::HttpRoute(Box::new(route)),
             ));
         }
+        // A listener of connections takes one of the two kinds of routes, a service both.
         let spec = &object.spec;
-        if !at.streams.is_empty() && !(spec.tls.is_empty() && spec.tcp.is_empty()) {
+        let passed = (at.passthrough, &spec.tls[..], &[][..]);
+        let bytes = (at.tcp, &[][..], &spec.tcp[..]);
+        let both = (at.streams, &spec.tls[..], &spec.tcp[..]);
+        for (parents, tls, tcp) in [both, passed, bytes] {
+            if parents.is_empty() || (tls.is_empty() && tcp.is_empty()) {
+                continue;
+            }
             let mut context = Context {
                 cluster: self,
                 namespace: &name.0,
                 findings,
             };
+            let mut object_key = key(name);
+            if tls.is_empty() && *place != Place::Mesh {
+                object_key.name = format!("{}.tcp", object_key.name).into();
+            }
             let route = StreamRoute {
-                object: key(name),
-                parents: at.streams,
+                object: object_key,
+                parents,
                 created: object.created,
                 precedence: Precedence::InOrder,
-                rules: context.streams(&spec.tls, &spec.tcp, place),
+                rules: context.streams(tls, tcp, place),
             };
             outputs.push(Value::resource(
                 audience(),
@@ -346,10 +365,10 @@ impl Cluster {
                 hostnames,
             };
             attached.audience.insert(key);
-            if listener.http {
-                attached.http.push(parent);
-            } else {
-                attached.streams.push(parent);
+            match listener.serves {
+                Serves::Requests => attached.http.push(parent),
+                Serves::Passthrough => attached.passthrough.push(parent),
+                Serves::Bytes => attached.tcp.push(parent),
             }
         }
         attached
@@ -475,162 +494,4 @@ fn merged(root: &ApiRoute, delegate: &ApiRoute) -> Option<ApiRoute> {
         delegate: None,
         ..delegate.clone()
     })
-}
-
-/// Which objects mention a host name, and which delegate to which.
-#[derive(Debug, Default)]
-pub(super) struct Mentions {
-    by_host: BTreeMap<Arc<str>, BTreeSet<Name>>,
-    /// Of each host name, objects of the mesh that route it, by its exact name.
-    routed: BTreeMap<Arc<str>, BTreeSet<Name>>,
-    /// Objects with wildcards among their hosts.
-    wild: BTreeSet<Name>,
-    roots: BTreeMap<Name, BTreeSet<Name>>,
-}
-
-/// What one object mentions.
-#[derive(Debug, Default)]
-pub(super) struct Mentioned {
-    hosts: BTreeSet<Arc<str>>,
-    routed: BTreeSet<Arc<str>>,
-    wild: bool,
-    delegates: BTreeSet<Name>,
-}
-
-impl Mentioned {
-    /// Objects that it delegates to.
-    pub(super) fn delegates(&self) -> impl Iterator<Item = &Name> {
-        self.delegates.iter()
-    }
-
-    /// There are wildcards among its hosts.
-    pub(super) fn is_wild(&self) -> bool {
-        self.wild
-    }
-
-    /// All host names, as [`Cluster::qualified`] has them.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.hosts.iter()
-    }
-}
-
-impl Cluster {
-    pub(super) fn mentioned(&self, name: &Name, spec: &VirtualServiceSpec) -> Mentioned {
-        let mut mentioned = Mentioned {
-            delegates: delegates(spec, &name.0).collect(),
-            ..Mentioned::default()
-        };
-        let mesh = places(spec, &name.0).contains(&Place::Mesh);
-        for host in &spec.hosts {
-            let host = self.qualified(host, &name.0);
-            if host.starts_with('*') {
-                mentioned.wild = true;
-            } else if mesh {
-                mentioned.routed.insert(host.clone());
-            }
-            mentioned.hosts.insert(host);
-        }
-        let http = spec.http.iter().flat_map(|route| {
-            let mirrors = route.mirrors.iter().map(|mirror| &mirror.destination);
-            route
-                .route
-                .iter()
-                .map(|to| &to.destination)
-                .chain(&route.mirror)
-                .chain(mirrors)
-        });
-        let tls = spec
-            .tls
-            .iter()
-            .flat_map(|route| route.route.iter().map(|to| &to.destination));
-        let tcp = spec
-            .tcp
-            .iter()
-            .flat_map(|route| route.route.iter().map(|to| &to.destination));
-        for destination in http.chain(tls).chain(tcp) {
-            mentioned
-                .hosts
-                .insert(self.qualified(&destination.host, &name.0));
-        }
-        mentioned
-    }
-}
-
-impl Mentions {
-    pub(super) fn insert(&mut self, name: &Name, mentioned: &Mentioned) {
-        for host in &mentioned.hosts {
-            self.by_host
-                .entry(host.clone())
-                .or_default()
-                .insert(name.clone());
-        }
-        for host in &mentioned.routed {
-            self.routed
-                .entry(host.clone())
-                .or_default()
-                .insert(name.clone());
-        }
-        if mentioned.wild {
-            self.wild.insert(name.clone());
-        }
-        for delegate in &mentioned.delegates {
-            self.roots
-                .entry(delegate.clone())
-                .or_default()
-                .insert(name.clone());
-        }
-    }
-
-    pub(super) fn remove(&mut self, name: &Name, mentioned: &Mentioned) {
-        for host in &mentioned.hosts {
-            take(&mut self.by_host, host, name);
-        }
-        for host in &mentioned.routed {
-            take(&mut self.routed, host, name);
-        }
-        self.wild.remove(name);
-        for delegate in &mentioned.delegates {
-            take(&mut self.roots, delegate, name);
-        }
-    }
-
-    /// Objects whose outputs can depend on a host name.
-    pub(super) fn of_host<'a>(&'a self, hostname: &str) -> impl Iterator<Item = &'a Name> {
-        self.by_host
-            .get(hostname)
-            .into_iter()
-            .flatten()
-            .chain(&self.wild)
-    }
-
-    /// Objects with wildcards among their hosts.
-    pub(super) fn wild(&self) -> impl Iterator<Item = &Name> {
-        self.wild.iter()
-    }
-
-    /// Objects that delegate to this one.
-    pub(super) fn roots<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Name> {
-        self.roots.get(name).into_iter().flatten()
-    }
-
-    fn is_routed(&self, hostname: &str) -> bool {
-        self.routed.contains_key(hostname)
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_host.is_empty()
-            && self.routed.is_empty()
-            && self.wild.is_empty()
-            && self.roots.is_empty()
-    }
-}
-
-fn take<K: Ord>(index: &mut BTreeMap<K, BTreeSet<Name>>, key: &K, name: &Name) {
-    if let Some(names) = index.get_mut(key) {
-        names.remove(name);
-        if names.is_empty() {
-            index.remove(key);
-        }
-    }
 }

@@ -126,9 +126,9 @@ fn who_gets_none() {
             "hosts: ['*.dynamic.example.com'], resolution: DYNAMIC_DNS",
         ),
     );
-    let off = base("off", "hosts: [off.example.com], resolution: DNS").replace(
-        "name: off}",
-        "name: off, labels: {networking.istio.io/enable-autoallocate-ip: \"false\"}}",
+    let off = base("refused", "hosts: [refused.example.com], resolution: DNS").replace(
+        "name: refused}",
+        "name: refused, labels: {networking.istio.io/enable-autoallocate-ip: \"false\"}}",
     );
     apply(&mut cluster, &off);
     cluster.take_changes();
@@ -137,7 +137,7 @@ fn who_gets_none() {
         ("own.example.com", 1),
         ("*.wild.example.com", 0),
         ("*.dynamic.example.com", 2),
-        ("off.example.com", 0),
+        ("refused.example.com", 0),
     ] {
         assert_eq!(addresses(&cluster, host).len(), expected, "{host}");
     }

@@ -8,7 +8,7 @@ use super::world::{apply, bookinfo};
 use crate::{Audience, Changes, Cluster, Resource, ResourceKey};
 
 /// Objects that come and go; each depends on some of the others.
-const OBJECTS: [(&str, &str, &str); 16] = [
+const OBJECTS: [(&str, &str, &str); 21] = [
     (
         "VirtualService",
         "reviews",
@@ -89,9 +89,37 @@ const OBJECTS: [(&str, &str, &str); 16] = [
         "entry",
         "spec: {hosts: [late.default.svc.cluster.local, e.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}",
     ),
+    (
+        "Gateway",
+        "g",
+        "spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, tls: {mode: MUTUAL, credentialName: cred}, hosts: ['*']}]}",
+    ),
+    (
+        "DestinationRule",
+        "late",
+        "spec: {host: late, trafficPolicy: {tls: {mode: MUTUAL, credentialName: cred}}}",
+    ),
+    (
+        "Secret",
+        "istio-system/cred",
+        "data: {tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K, tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIFBSSVZBVEUgS0VZLS0tLS0K}",
+    ),
+    (
+        "Secret",
+        "istio-system/cred",
+        "data: {tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K, tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIFBSSVZBVEUgS0VZLS0tLS0K, ca.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K}",
+    ),
+    (
+        "Secret",
+        "default/cred",
+        "data: {tls.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K, tls.key: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIFBSSVZBVEUgS0VZLS0tLS0K, ca.crt: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BTUNBUUU9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K}",
+    ),
 ];
 
 fn manifest((kind, name, spec): (&str, &str, &str)) -> String {
+    if let Some((namespace, name)) = name.split_once('/') {
+        return format!("kind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\n{spec}");
+    }
     match spec.strip_prefix("metadata: {") {
         Some(rest) => format!("kind: {kind}\nmetadata: {{name: {name}, {rest}"),
         None => format!("kind: {kind}\nmetadata: {{name: {name}}}\n{spec}"),
@@ -109,6 +137,10 @@ fn remove(cluster: &mut Cluster, kind: &str, name: &str) {
         "Service" => cluster.remove_service("default", name),
         "ServiceEntry" => cluster.remove_service_entry("default", name),
         "Pod" => cluster.remove_pod("default", name),
+        "Secret" => {
+            let (namespace, name) = name.split_once('/').unwrap();
+            cluster.remove_secret(namespace, name);
+        }
         other => panic!("{other}"),
     }
 }
@@ -153,6 +185,7 @@ const GATEWAY_POD: &str = r#"
 kind: Pod
 metadata:
   name: istio-ingressgateway-5d4-x
+  generateName: istio-ingressgateway-5d4-
   namespace: istio-system
   labels: {app: istio-ingressgateway, istio: ingressgateway, pod-template-hash: 5d4}
   ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: istio-ingressgateway-5d4, uid: u, controller: true}]

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{Audience, Changes, Cluster};
+use crate::{Audience, Changes, Cluster, ObjectKind};
 
 /// Everything for layer 7 that a cluster has to tell, and conditions of Istio's kinds.
 fn told(cluster: &mut Cluster) -> Value {
@@ -39,7 +39,8 @@ fn told_of(all: &Changes) -> Value {
             Audience::Everyone => json!("everyone"),
             Audience::Gateways(names) => json!(names),
         };
-        let body = serde_json::to_value(resource).unwrap();
+        let mut body = serde_json::to_value(resource).unwrap();
+        prune(&mut body);
         resources.insert(
             format!("{kind} {}", key.name),
             json!({ "to": receivers, "body": body }),
@@ -47,6 +48,9 @@ fn told_of(all: &Changes) -> Value {
     }
     let mut conditions = BTreeMap::new();
     for (object, list) in &all.conditions {
+        if object.kind == ObjectKind::Service {
+            continue;
+        }
         let list: Vec<String> = list
             .iter()
             .map(|c| format!("{}={} {}: {}", c.kind, c.status, c.reason, c.message))
@@ -59,6 +63,18 @@ fn told_of(all: &Changes) -> Value {
         }
     }
     json!({ "resources": resources, "conditions": conditions })
+}
+
+/// Without what says nothing, to be read by people.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.values_mut().for_each(prune);
+            map.retain(|_, value| !(value.is_null() || *value == json!([]) || *value == json!({})));
+        }
+        Value::Array(list) => list.iter_mut().for_each(prune),
+        _ => {}
+    }
 }
 
 /// Compares with a file, or writes it.

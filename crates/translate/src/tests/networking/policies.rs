@@ -70,7 +70,7 @@ spec:
   action: DENY
   rules:
   - to: [{operation: {paths: ["/a/{b}"], since: ["2.0"]}}]
-    when: [{key: experimental.envoy.filters.x, values: [y]}]
+    when: [{key: experimental.envoy.filters.x, values: [z]}]
 ---
 kind: AuthorizationPolicy
 metadata: {name: custom-without-provider}
@@ -172,7 +172,7 @@ defaultProviders: {tracing: [otel]}
 defaultConfig: {tracing: {sampling: 10}, gatewayTopology: {numTrustedProxies: 1}}
 extensionProviders:
 - name: sample-ext-authz-grpc
-  envoyExtAuthzGrpc: {service: ext-authz.foo.svc.cluster.local, port: "9000", failOpen: true}
+  envoyExtAuthzGrpc: {service: ext-authz.foo.svc.cluster.local, port: 9000, failOpen: true}
 - name: sample-ext-authz-http
   envoyExtAuthzHttp:
     service: other/httpbin.other.svc.cluster.local
@@ -190,7 +190,7 @@ extensionProviders:
 
 fn with_mesh() -> crate::Cluster {
     let mut cluster = bookinfo();
-    let mesh = MeshConfig::parse(&MESH.replace("\"9000\"", "9000")).unwrap();
+    let mesh = MeshConfig::parse(MESH).unwrap();
     cluster.set_settings(Settings::default().with_mesh(&mesh));
     cluster
 }
@@ -240,6 +240,37 @@ spec: {accessLogging: [{disabled: true}]}
 }
 
 #[test]
+fn rate_limits() {
+    check(
+        "rate_limits",
+        r#"
+kind: RateLimitPolicy
+metadata: {name: reviews}
+spec:
+  targetRefs: [{kind: Service, group: "", name: reviews}]
+  match: [{path: {prefix: /api}, methods: [GET, HEAD], headers: [{name: X-A}]}, {path: {suffix: .php}}]
+  limits:
+  - {name: per-client, requests: 10, per: 1m, burst: 20, key: [{type: ClientIdentity}, {type: Header, name: X-User}, {type: Claim, name: a.b}], scope: Shared, maxKeys: 1000}
+  - {requests: 100, per: 1s}
+  statusCode: 503
+  dryRun: true
+---
+kind: RateLimitPolicy
+metadata: {name: wrong}
+spec:
+  targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}]
+  limits: [{requests: 1, per: never}, {requests: 1, per: 1s, key: [{type: Header}]}]
+---
+kind: RateLimitPolicy
+metadata: {name: nowhere, namespace: other}
+spec:
+  targetRefs: [{kind: Service, group: "", name: httpbin}]
+  limits: [{requests: 1, per: 1s}]
+"#,
+    );
+}
+
+#[test]
 fn settings_of_the_mesh() {
     let mut cluster = with_mesh();
     apply(
@@ -285,8 +316,7 @@ spec:
         told(cluster)["resources"][&*name]["body"]["unenforceable"].clone()
     };
     assert!(unenforceable(&mut cluster).is_string());
-    let mesh = MeshConfig::parse(MESH)
-        .unwrap_or_else(|_| MeshConfig::parse(&MESH.replace("\"9000\"", "9000")).unwrap());
+    let mesh = MeshConfig::parse(MESH).unwrap();
     cluster.set_settings(Settings::default().with_mesh(&mesh));
     assert!(unenforceable(&mut cluster).is_null());
 }

@@ -171,7 +171,7 @@ kind: VirtualService
 metadata: {name: team, namespace: other}
 spec:
   http:
-  - match: [{uri: {prefix: /api/a}, headers: {x: {exact: y}}}]
+  - match: [{uri: {prefix: /api/a}, headers: {x: {exact: on-call}}}]
     route: [{destination: {host: httpbin}}]
   - match: [{uri: {prefix: /elsewhere}}]
     route: [{destination: {host: httpbin}}]

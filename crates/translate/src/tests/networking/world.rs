@@ -70,6 +70,7 @@ metadata: {name: ratings-v1-0-0, namespace: default, labels: {app: ratings, vers
 kind: Pod
 metadata:
   name: istio-ingressgateway-5d4-x
+  generateName: istio-ingressgateway-5d4-
   namespace: istio-system
   labels: {app: istio-ingressgateway, istio: ingressgateway, pod-template-hash: 5d4}
   ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: istio-ingressgateway-5d4, uid: u, controller: true}]
@@ -138,6 +139,7 @@ fn one(cluster: &mut Cluster, mut object: Value) {
         "AuthorizationPolicy" => cluster.upsert_authorization_policy(&typed(object)),
         "RequestAuthentication" => cluster.upsert_request_authentication(&typed(object)),
         "Telemetry" => cluster.upsert_telemetry(&typed(object)),
+        "RateLimitPolicy" => cluster.upsert_rate_limit_policy(&typed(object)),
         other => panic!("{other} is not told here"),
     }
 }
@@ -151,6 +153,7 @@ fn typed<T: DeserializeOwned>(mut object: Value) -> T {
             }
             "AuthorizationPolicy" | "RequestAuthentication" => "security.istio.io/v1",
             "Telemetry" => "telemetry.istio.io/v1",
+            "RateLimitPolicy" => "policy.tulle.mesh/v1alpha1",
             "GatewayClass" => "gateway.networking.k8s.io/v1",
             _ => "v1",
         };
