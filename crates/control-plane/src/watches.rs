@@ -74,7 +74,7 @@ pub(crate) fn start(
 
 type Apply<K> = fn(&mut Translation, Result<K, Key>);
 
-const KINDS: [(Source, Kind, Apply<DynamicObject>); 18] = [
+const KINDS: [(Source, Kind, Apply<DynamicObject>); 19] = [
     (
         Source::AuthorizationPolicies,
         status::AUTHORIZATION_POLICY,
@@ -119,6 +119,11 @@ const KINDS: [(Source, Kind, Apply<DynamicObject>); 18] = [
         Source::Telemetries,
         status::TELEMETRY,
         Translation::telemetry,
+    ),
+    (
+        Source::RateLimitPolicies,
+        status::RATE_LIMIT_POLICY,
+        Translation::rate_limit_policy,
     ),
     (
         Source::GatewayClasses,

@@ -20,11 +20,14 @@ struct Shared {
     changed: Notify,
 }
 
+/// A class, and the overlays for its Gateways.
+type Defaults = (String, BTreeMap<String, String>);
+
 struct State {
     plane: Plane,
     wanted: HashMap<GatewayKey, Arc<Deployable>>,
-    /// Defaults of classes: by age and name, the class and the overlays. The oldest counts.
-    defaults: BTreeMap<(String, Arc<str>), (String, BTreeMap<String, String>)>,
+    /// Defaults of classes, by age and name. The oldest counts.
+    defaults: BTreeMap<(String, Arc<str>), Defaults>,
     queue: VecDeque<GatewayKey>,
     queued: HashSet<GatewayKey>,
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 use tulle_api::gateway as gateway_api;
 use tulle_api::k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use tulle_api::{networking, security, telemetry};
+use tulle_api::{networking, rate_limit, security, telemetry};
 use tulle_cluster::Key;
 use tulle_cluster::kube::api::DynamicObject;
 use tulle_translate::{Cluster, ObjectKind};
@@ -65,6 +65,9 @@ kinds! {
         Some(ObjectKind::RequestAuthentication);
     telemetry: telemetry::Telemetry =
         Telemetries, upsert_telemetry, remove_telemetry, Some(ObjectKind::Telemetry);
+    rate_limit_policy: rate_limit::RateLimitPolicy =
+        RateLimitPolicies, upsert_rate_limit_policy, remove_rate_limit_policy,
+        Some(ObjectKind::RateLimitPolicy);
 }
 
 impl Translation {

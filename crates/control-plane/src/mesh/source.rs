@@ -20,6 +20,7 @@ pub(crate) enum Source {
     DestinationRules,
     IstioGateways,
     Telemetries,
+    RateLimitPolicies,
     GatewayClasses,
     Gateways,
     ListenerSets,
@@ -32,7 +33,7 @@ pub(crate) enum Source {
 }
 
 /// How many there are; all must be synced before anything is published.
-pub(crate) const SOURCES: u32 = 26;
+pub(crate) const SOURCES: u32 = 27;
 
 impl Source {
     /// As istiod's metrics label it.
@@ -55,6 +56,7 @@ impl Source {
             Self::DestinationRules => "DestinationRule",
             Self::IstioGateways => "Gateway",
             Self::Telemetries => "Telemetry",
+            Self::RateLimitPolicies => "RateLimitPolicy",
             Self::GatewayClasses => "GatewayClass",
             Self::Gateways => "KubernetesGateway",
             Self::ListenerSets => "ListenerSet",
