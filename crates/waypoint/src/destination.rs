@@ -3,6 +3,9 @@
 //! Prepared once for all workers and kept until what it was made of has changed; what is known of endpoints (requests under
 //! way, ejections) outlives that.
 
+mod policy;
+
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,15 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tulle_api::contract::PORT_HBONE;
-use tulle_identity::backend::{self, ClientTls};
+use tulle_identity::backend::ClientTls;
 use tulle_model::{
-    AppProtocol, Health, HealthPolicy, Identity, Service, ServiceKey, Tunnel, Workload,
+    AppProtocol, GatewayDestination, Health, HealthPolicy, Identity, Mode, Service, ServiceKey,
+    Tunnel, Workload,
 };
 use tulle_route::balance::{Balancer, Breaker, Member, Place, State};
-use tulle_route::resource::{BackendProtocol, DestinationPolicy, TrafficPolicy, VerifyNames};
+use tulle_route::resource::{BackendProtocol, DestinationPolicy, HostPattern, TrafficPolicy};
 
 use crate::limits::DESTINATIONS;
 use crate::state::Snapshot;
+use policy::{merged, policy, tls};
 
 /// Which destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +87,8 @@ pub(crate) struct Tls {
 /// One place where connections may go.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Endpoint {
-    pub(crate) workload: Arc<Workload>,
+    /// Who is there, when the mesh knows.
+    pub(crate) workload: Option<Arc<Workload>>,
     pub(crate) port: u16,
     pub(crate) hop: Hop,
 }
@@ -122,6 +128,46 @@ struct MadeOf {
     policy: Option<Arc<DestinationPolicy>>,
     workloads: Vec<Arc<Workload>>,
     certificate: Option<Arc<tulle_route::resource::Certificate>>,
+    through: Option<Through>,
+}
+
+/// A gateway sends through the waypoint of a service that asks for it (`istio.io/ingress-use-waypoint`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Through {
+    waypoint: ServiceKey,
+    hbone_port: u16,
+    /// Of the service: what is asked for in the tunnel.
+    address: IpAddr,
+}
+
+impl Through {
+    fn find(snapshot: &Snapshot, service: &Service) -> Option<Self> {
+        let waypoint = service.waypoint.as_deref()?;
+        let GatewayDestination::Service(key) = &waypoint.destination else {
+            return None;
+        };
+        if snapshot.waypoint().is_some() || !service.waypoint_use.ingress {
+            return None;
+        }
+        Some(Self {
+            waypoint: key.clone(),
+            hbone_port: waypoint.hbone_port,
+            address: service.addresses.first()?.range.addr(),
+        })
+    }
+
+    fn endpoint(&self, workload: &Arc<Workload>, port: u16) -> Option<Endpoint> {
+        let ip = *workload.addresses.first()?;
+        Some(Endpoint {
+            port,
+            hop: Hop::Tunnel {
+                to: SocketAddr::new(ip, self.hbone_port),
+                authority: SocketAddr::new(self.address, port),
+                expected: [workload.identity()].into(),
+            },
+            workload: Some(workload.clone()),
+        })
+    }
 }
 
 impl MadeOf {
@@ -138,7 +184,8 @@ impl MadeOf {
             _ => false,
         };
         let pairs = || self.workloads.iter().zip(&other.workloads);
-        Arc::ptr_eq(&self.service, &other.service)
+        self.through == other.through
+            && Arc::ptr_eq(&self.service, &other.service)
             && same(&self.policy, &other.policy)
             && certificate
             && self.workloads.len() == other.workloads.len()
@@ -209,12 +256,19 @@ impl Destinations {
         let endpoints: Vec<Endpoint> = made_of
             .workloads
             .iter()
-            .filter(|w| only.as_ref().is_none_or(|uids| uids.contains(&w.uid)))
-            .filter_map(|w| endpoint(w, &service, key.port, &self.network))
+            .filter(|w| {
+                let all = made_of.through.is_some();
+                all || only.as_ref().is_none_or(|uids| uids.contains(&w.uid))
+            })
+            .filter_map(|w| match &made_of.through {
+                Some(through) => through.endpoint(w, key.port),
+                None => endpoint(w, &service, key.port, &self.network),
+            })
             .collect();
         let now = self.began.elapsed();
         let members = endpoints.iter().map(|endpoint| {
-            let id = endpoint.workload.uid.clone();
+            let workload = endpoint.workload.as_deref();
+            let id = workload.map(|w| w.uid.clone()).unwrap_or_default();
             let (state, since) = table
                 .states
                 .entry((key.clone(), id.clone()))
@@ -222,8 +276,8 @@ impl Destinations {
                 .clone();
             Member {
                 id,
-                weight: endpoint.workload.capacity,
-                place: Place::of(&endpoint.workload),
+                weight: workload.map_or(1, |w| w.capacity),
+                place: workload.map(Place::of).unwrap_or_default(),
                 since,
                 state,
             }
@@ -245,7 +299,11 @@ impl Destinations {
         table.serial += 1;
         Ok(Destination {
             balancer: Balancer::new(&policy, &service.load_balancing, &place, members),
-            tls: policy.tls.as_ref().map(|_| tls(&policy, &made_of)),
+            // Behind a waypoint, TLS to endpoints is its business.
+            tls: match made_of.through {
+                Some(_) => None,
+                None => policy.tls.as_ref().map(|_| tls(&policy, &made_of)),
+            },
             cluster: key.cluster(),
             key: key.clone(),
             serial: table.serial,
@@ -273,6 +331,39 @@ impl Table {
 }
 
 impl Destination {
+    /// Where connections go that were addressed to `address`, if the service is not balanced (ServiceEntry with resolution NONE).
+    pub(crate) fn original(&self, snapshot: &Snapshot, address: SocketAddr) -> Option<Endpoint> {
+        if self.service.load_balancing.mode != Mode::Passthrough || !self.endpoints.is_empty() {
+            return None;
+        }
+        let network: Arc<str> = "".into();
+        let known = snapshot.mesh.workload_at(&network, address.ip());
+        Some(Endpoint {
+            workload: known.cloned(),
+            port: address.port(),
+            hop: Hop::Plain(address),
+        })
+    }
+
+    /// An endpoint whose name is a wildcard is whatever host is asked for, if the wildcard covers it.
+    pub(crate) fn named<'e>(
+        &self,
+        endpoint: &'e Endpoint,
+        host: Option<&str>,
+    ) -> Option<Cow<'e, Endpoint>> {
+        let Hop::Name(name, port) = &endpoint.hop else {
+            return Some(Cow::Borrowed(endpoint));
+        };
+        if !name.starts_with('*') {
+            return Some(Cow::Borrowed(endpoint));
+        }
+        let host = host.filter(|host| HostPattern(name.clone()).matches(host))?;
+        Some(Cow::Owned(Endpoint {
+            hop: Hop::Name(host.into(), *port),
+            ..endpoint.clone()
+        }))
+    }
+
     /// What its endpoints speak: by DestinationRule, else as the port says.
     pub(crate) fn protocol(&self) -> Option<BackendProtocol> {
         let declared = self.service.ports.iter();
@@ -289,7 +380,11 @@ fn made_of(snapshot: &Snapshot, key: &DestinationKey) -> Result<MadeOf, NoDestin
         return Err(NoDestination::Port(key.service.clone(), key.port));
     }
     let all = service.load_balancing.health == HealthPolicy::AllowAll;
-    let workloads = snapshot.mesh.endpoints(&key.service);
+    let through = Through::find(snapshot, service);
+    let workloads = match &through {
+        Some(through) => snapshot.mesh.endpoints(&through.waypoint),
+        None => snapshot.mesh.endpoints(&key.service),
+    };
     let policy = snapshot.destinations.get(&key.service).cloned();
     let named = policy.as_ref().and_then(|policy| {
         let merged = merged(policy, key.port, key.subset.as_deref())?;
@@ -306,95 +401,7 @@ fn made_of(snapshot: &Snapshot, key: &DestinationKey) -> Result<MadeOf, NoDestin
             .collect(),
         certificate: named,
         policy,
-    })
-}
-
-type Uids = BTreeSet<Arc<str>>;
-
-/// The policy that counts, and the only endpoints that do.
-fn policy(
-    made_of: &MadeOf,
-    key: &DestinationKey,
-) -> Result<(TrafficPolicy, Option<Uids>), NoDestination> {
-    let missing = |subset: &Arc<str>| NoDestination::Subset(key.service.clone(), subset.clone());
-    let Some(policy) = &made_of.policy else {
-        return match &key.subset {
-            Some(subset) => Err(missing(subset)),
-            None => Ok((TrafficPolicy::default(), None)),
-        };
-    };
-    let only = match &key.subset {
-        None => None,
-        Some(subset) => {
-            let found = policy.subsets.iter().find(|s| s.name == *subset);
-            let found = found.ok_or_else(|| missing(subset))?;
-            Some(found.workloads.iter().cloned().collect())
-        }
-    };
-    let merged = merged(policy, key.port, key.subset.as_deref()).unwrap_or_default();
-    Ok((merged, only))
-}
-
-/// Subset's port, subset, service's port, service: the first that sets a field counts.
-fn merged(policy: &DestinationPolicy, port: u16, subset: Option<&str>) -> Option<TrafficPolicy> {
-    let of_port = |ports: &[tulle_route::resource::PortPolicy]| {
-        let found = ports.iter().find(|p| p.port == port);
-        found.map(|p| p.policy.clone())
-    };
-    let subset = match subset {
-        None => None,
-        Some(name) => Some(policy.subsets.iter().find(|s| *s.name == *name)?),
-    };
-    let mut layers = Vec::new();
-    layers.extend(subset.and_then(|s| of_port(&s.ports)));
-    layers.extend(subset.map(|s| s.policy.clone()));
-    layers.extend(of_port(&policy.ports));
-    layers.push(policy.policy.clone());
-    layers.into_iter().reduce(or)
-}
-
-fn or(first: TrafficPolicy, then: TrafficPolicy) -> TrafficPolicy {
-    TrafficPolicy {
-        balancing: first.balancing.or(then.balancing),
-        locality: first.locality.or(then.locality),
-        warm_up: first.warm_up.or(then.warm_up),
-        breaker: first.breaker.or(then.breaker),
-        tcp: first.tcp.or(then.tcp),
-        http: first.http.or(then.http),
-        outliers: first.outliers.or(then.outliers),
-        tls: first.tls.or(then.tls),
-        proxy_protocol: first.proxy_protocol.or(then.proxy_protocol),
-        protocol: first.protocol.or(then.protocol),
-    }
-}
-
-fn tls(policy: &TrafficPolicy, made_of: &MadeOf) -> Result<Tls, Arc<str>> {
-    let Some(wanted) = &policy.tls else {
-        return Err("no TLS is asked for".into());
-    };
-    let certificate = match (&wanted.certificate, &made_of.certificate) {
-        (Some(name), None) => {
-            return Err(format!("the certificate {name} has not come").into());
-        }
-        (_, found) => found.as_ref().map(|c| (&*c.chain, &*c.key)),
-    };
-    let expected = match &wanted.verify {
-        VerifyNames::Sni => backend::Expected::ServerName,
-        VerifyNames::AnyOf(names) => backend::Expected::AnyOf(names.clone()),
-        VerifyNames::Insecure => backend::Expected::Anything,
-    };
-    let config = ClientTls::new(&backend::Settings {
-        roots: wanted.roots.as_deref(),
-        certificate,
-        expected,
-        alpn: &[],
-    });
-    let bytes = config.map_err(|error| Arc::<str>::from(error.to_string()))?;
-    Ok(Tls {
-        http1: bytes.offering(&[b"http/1.1"]),
-        http2: bytes.offering(&[b"h2"]),
-        bytes,
-        name: wanted.sni.clone(),
+        through,
     })
 }
 
@@ -432,7 +439,7 @@ fn endpoint(
         port,
     )?;
     Some(Endpoint {
-        workload: workload.clone(),
+        workload: Some(workload.clone()),
         port,
         hop,
     })

@@ -23,7 +23,6 @@ use crate::worker::{TunnelKey, Worker};
 /// A connection, and what is known of it.
 pub(crate) struct Dialled {
     pub(crate) io: Io,
-    pub(crate) local: Option<SocketAddr>,
 }
 
 /// What a connection is to be, beside its destination.
@@ -49,7 +48,7 @@ pub(crate) async fn connect(
         .tcp
         .and_then(|tcp| tcp.connect_timeout)
         .unwrap_or(DIAL_DEADLINE);
-    let (mut io, local) = open(worker, hop, deadline).await?;
+    let mut io = open(worker, hop, deadline).await?;
     if let (Some(version), Some(client)) = (destination.policy.proxy_protocol, what.client) {
         let header = proxy_header(version, client.source, client.local);
         let failed = |error| Failure::Dial {
@@ -59,7 +58,7 @@ pub(crate) async fn connect(
         io.write_all(&header).await.map_err(failed)?;
     }
     let Some(tls) = &destination.tls else {
-        return Ok(Dialled { io, local });
+        return Ok(Dialled { io });
     };
     let tls = tls.as_ref().map_err(|why| Failure::Tls(why.clone()))?;
     let address = hop.address().map(|a| a.ip().to_string());
@@ -74,10 +73,7 @@ pub(crate) async fn connect(
         .connect(name, io)
         .await
         .map_err(|error| Failure::Tls(error.to_string().into()))?;
-    Ok(Dialled {
-        io: stream.into(),
-        local,
-    })
+    Ok(Dialled { io: stream.into() })
 }
 
 /// TCP, or a stream in a tunnel.
@@ -85,7 +81,7 @@ pub(crate) async fn open(
     worker: &Rc<Worker>,
     hop: &Hop,
     deadline: Duration,
-) -> Result<(Io, Option<SocketAddr>), Failure> {
+) -> Result<Io, Failure> {
     match hop {
         Hop::Plain(to) => tcp(*to, deadline).await,
         Hop::Name(name, port) => {
@@ -108,17 +104,33 @@ pub(crate) async fn open(
                 to: *to,
                 expected: expected.clone(),
             };
-            let make = async || tunnel(worker, *to, expected, deadline).await;
+            let make = async || {
+                let (worker, to, expected) = (worker.clone(), *to, expected.clone());
+                apart(async move { tunnel(&worker, to, &expected, deadline).await }).await
+            };
             let opened = worker.pool.open(key, make, &request).await?;
-            Ok((opened.stream.into_local().into(), None))
+            Ok(opened.stream.into_local().into())
         }
     }
 }
 
-async fn tcp(to: SocketAddr, deadline: Duration) -> Result<(Io, Option<SocketAddr>), Failure> {
-    let stream = dial(to, deadline).await?;
-    let local = stream.local_addr().ok();
-    Ok((stream.into(), local))
+/// Connects on a task of its own: a handshake's stack is not to stand on top of a request's, and a connection that others wait
+/// for too goes on being made when the request that began it is given up.
+pub(crate) async fn apart<T: 'static>(
+    connecting: impl Future<Output = Result<T, Failure>> + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_local(connecting).await {
+        Ok(outcome) => outcome,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The worker is ending, and we with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+async fn tcp(to: SocketAddr, deadline: Duration) -> Result<Io, Failure> {
+    dial(to, deadline).await.map(Io::from)
 }
 
 async fn dial(to: SocketAddr, after: Duration) -> Result<TcpStream, Failure> {

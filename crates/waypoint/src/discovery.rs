@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tulle_daemon::Condition;
 use tulle_model::{Interner, ServiceKey};
 use tulle_policy::Envelope;
+use tulle_policy::expression::Expression;
 use tulle_policy::http::HttpPolicy;
 use tulle_policy::jwt::Authentication;
 use tulle_policy::observe::Telemetry;
@@ -21,7 +22,7 @@ use tulle_route::resource::{
 use tulle_telemetry::{Counter, CounterFamily, Registry};
 use tulle_xds::client::{Batch, Event, Handler, Rejection, Resource, gateway_types};
 
-use crate::observe::Logs;
+use crate::observe::{Logs, expressions};
 use crate::state::{Own, Snapshot, State};
 
 /// Who we are: to find ourselves in the mesh.
@@ -119,6 +120,7 @@ impl Discovery {
                 let found: Telemetry = json::decode(body).map_err(text)?;
                 let gateway = found.gateway.clone();
                 snapshot.telemetry.insert(gateway, Arc::new(found));
+                snapshot.expressions = all_expressions(snapshot);
             }
             PROXY_SETTINGS_TYPE => {
                 let found: ProxySettings = json::decode(body).map_err(text)?;
@@ -147,6 +149,11 @@ impl Discovery {
         }
         Ok(())
     }
+}
+
+fn all_expressions(snapshot: &Snapshot) -> imbl::HashMap<Arc<str>, Arc<Expression>> {
+    let all = snapshot.telemetry.values();
+    all.flat_map(|telemetry| expressions(telemetry)).collect()
 }
 
 fn text(error: impl std::fmt::Display) -> String {

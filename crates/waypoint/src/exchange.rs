@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::request::Parts;
-use http::{HeaderMap, Response, Version};
+use http::{HeaderMap, Method, Response, Version};
 use tulle_http::body::{Body, Counter};
 use tulle_http::grpc;
 use tulle_http::upgrade::{self, Upgrade};
@@ -24,6 +24,7 @@ use crate::observe;
 use crate::reply::Reply;
 use crate::state::Snapshot;
 use crate::stream::reporter;
+use crate::trace::{self, Span};
 use crate::watch::{Messages, watched_request, watched_response};
 use crate::worker::{Active as Serving, Worker};
 
@@ -35,7 +36,7 @@ pub(crate) struct Exchange {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) began: Instant,
     pub(crate) start: SystemTime,
-    /// The service that was addressed, or that a gateway's route led to.
+    /// The service that was addressed; none at a gateway.
     pub(crate) service: Option<Arc<Service>>,
     /// What policies may be attached to.
     pub(crate) targets: Vec<Target>,
@@ -48,10 +49,24 @@ pub(crate) struct Exchange {
     _serving: Serving,
 }
 
+/// A request's head as expressions of users see it.
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+}
+
 /// What was found out on the way.
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) version: Version,
+    pub(crate) method: Method,
+    /// For spans.
+    pub(crate) url: String,
+    pub(crate) request_id: String,
+    pub(crate) span: Option<Span>,
+    /// For expressions of users; only where there are any.
+    pub(crate) head: Option<Box<Head>>,
     /// Headers that the log shows, by format.
     pub(crate) logged: Vec<observe::Captured>,
     pub(crate) request_head: u64,
@@ -64,6 +79,8 @@ pub(crate) struct Seen {
     pub(crate) workload: Option<Arc<Workload>>,
     pub(crate) hop: Option<Hop>,
     pub(crate) cluster: Option<Arc<str>>,
+    /// Where a route led to: metrics speak of this one.
+    pub(crate) service: Option<Arc<Service>>,
     pub(crate) route: Option<Arc<str>>,
     pub(crate) upstream_time: Option<Duration>,
     /// The client that trusted proxies speak for.
@@ -93,6 +110,7 @@ impl Exchange {
             start: SystemTime::now(),
             seen: Seen {
                 version: head.version,
+                method: head.method.clone(),
                 request_head: head_size(&head.headers)
                     + head.uri.path_and_query().map_or(1, |p| p.as_str().len()) as u64
                     + head.method.as_str().len() as u64,
@@ -107,6 +125,14 @@ impl Exchange {
             snapshot,
         };
         this.seen.logged = observe::captures(&this, head);
+        if observe::looks_at_heads(&this) {
+            let target = head.uri.path_and_query();
+            this.seen.head = Some(Box::new(Head {
+                method: head.method.clone(),
+                target: target.map_or("/", |t| t.as_str()).to_owned(),
+                headers: head.headers.clone(),
+            }));
+        }
         this
     }
 
@@ -123,15 +149,13 @@ impl Exchange {
     /// The next hop is known.
     pub(crate) fn reached(&mut self, destination: &Arc<Destination>, endpoint: &Endpoint) {
         self.seen.cluster = Some(destination.cluster.clone());
-        if self.service.is_none() || matches!(self.client.via, Via::Listener { .. }) {
-            self.service = Some(destination.service.clone());
-        }
+        self.seen.service = Some(destination.service.clone());
         self.at(endpoint);
     }
 
     /// The endpoint is known.
     pub(crate) fn at(&mut self, endpoint: &Endpoint) {
-        self.seen.workload = Some(endpoint.workload.clone());
+        self.seen.workload.clone_from(&endpoint.workload);
         self.seen.hop = Some(endpoint.hop.clone());
     }
 
@@ -229,7 +253,7 @@ impl Exchange {
         let duration = self.began.elapsed();
         let request_bytes = self.seen.request_head + self.request.bytes();
         let response_bytes = self.seen.response_head + self.response.bytes();
-        let edits = observe::edits(self);
+        let edits = observe::edits(self, duration);
         if let observe::Counting::On(edits) = edits {
             let series = self.worker.requests.series(
                 &RequestEnds {
@@ -238,7 +262,7 @@ impl Exchange {
                     source_principal: ends.source_principal,
                     destination: self.seen.workload.as_ref(),
                     destination_principal: proved.as_ref(),
-                    service: self.service.as_ref(),
+                    service: self.seen.service.as_ref().or(self.service.as_ref()),
                     special: None,
                     protocol: if self.grpc {
                         RequestProtocol::Grpc
@@ -259,6 +283,7 @@ impl Exchange {
             }
         }
         observe::request(self, duration);
+        trace::end(self);
     }
 }
 

@@ -10,7 +10,7 @@ use tulle_http::forward::{self, Source, X_ENVOY_ORIGINAL_PATH, X_ISTIO_SOURCE, X
 use crate::canonical::Canonical;
 use crate::exchange::Exchange;
 use crate::inbound::Via;
-use crate::observe;
+use crate::{observe, trace};
 
 const FORWARDED_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
@@ -35,6 +35,13 @@ pub(crate) fn received(exchange: &mut Exchange, head: &mut Parts, canonical: &Ca
         certificate(exchange, headers);
     }
     exchange.seen.remote = forward::request(headers, &scheme, source);
+    if let Some(tracing) = observe::tracing(exchange) {
+        let id = headers.get(X_REQUEST_ID).and_then(|v| v.to_str().ok());
+        exchange.seen.request_id = id.unwrap_or_default().to_owned();
+        let (host, target) = (&canonical.authority, canonical.target());
+        exchange.seen.url = format!("{}://{host}{target}", canonical.scheme);
+        trace::begin(exchange, headers, &tracing);
+    }
     if made && let Some(id) = headers.get(X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
         observe::captured_request_id(&mut exchange.seen.logged, id);
     }

@@ -39,6 +39,7 @@ mod sniff;
 mod state;
 mod stream;
 mod tokens;
+mod trace;
 mod upstream;
 mod watch;
 mod worker;

@@ -54,5 +54,11 @@ pub const KEYRINGS: usize = 1024;
 pub const KEYS_FRESH: Duration = Duration::from_secs(20 * 60);
 /// After this time, keys that could not be fetched are asked for again.
 pub const KEYS_AGAIN: Duration = Duration::from_secs(2);
+/// Spans of one worker that wait for one collector; more are dropped and counted.
+pub const SPANS_WAITING: usize = 8192;
+/// Spans in one message.
+pub const SPANS_AT_ONCE: usize = 512;
+/// How long spans gather before they are sent.
+pub const SPANS_INTERVAL: Duration = Duration::from_secs(1);
 /// Body of an authorization service's answer.
 pub const CHECK_ANSWER: usize = 64 << 10;

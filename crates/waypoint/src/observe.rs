@@ -1,5 +1,7 @@
 //! What requests and connections leave behind, as the Telemetry API wants it.
 
+mod attributes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use http::request::Parts;
 use tulle_model::{Service, ServiceKey};
-use tulle_policy::observe::{Observe, Telemetry};
+use tulle_policy::expression::Expression;
+use tulle_policy::observe::{Metric, Observe, Telemetry, Tracing};
 use tulle_policy::settings::{AccessLogFormat, Provider, ProxySettings};
 use tulle_route::balance::stable_hash;
 use tulle_route::resource::{Balancing, HashKey};
@@ -17,6 +20,7 @@ use crate::destination::{Destination, Hop};
 use crate::exchange::Exchange;
 use crate::inbound::Client;
 use crate::state::Snapshot;
+use crate::trace::Span;
 
 /// Formats of access logs, compiled.
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ fn wanted<'s>(
 
 /// Headers for one line of the access log.
 pub(crate) struct Captured {
+    /// Only if this expression is true.
+    filter: Option<Arc<str>>,
     format: Arc<RequestFormat>,
     request: Vec<Option<Box<str>>>,
     response: Vec<Option<Box<str>>>,
@@ -107,9 +113,10 @@ pub(crate) fn captures(exchange: &Exchange, head: &Parts) -> Vec<Captured> {
     let logs = observe.map(|o| &o.access_logs[..]).unwrap_or_default();
     let formats = logs
         .iter()
-        .filter_map(|log| snapshot.logs.get(&log.provider));
+        .filter_map(|log| Some((snapshot.logs.get(&log.provider)?, log.filter.clone())));
     formats
-        .map(|format| Captured {
+        .map(|(format, filter)| Captured {
+            filter,
             request: format
                 .request_headers()
                 .map(|name| header(head, name))
@@ -163,17 +170,77 @@ pub(crate) enum Counting {
     On(Option<Arc<TagEdits>>),
 }
 
-/// What users changed about the labels of a request.
-pub(crate) fn edits(exchange: &Exchange) -> Counting {
-    let observe = wanted(
+/// What users changed about the labels of a request. What they say of the count of requests counts for all its metrics.
+pub(crate) fn edits(exchange: &Exchange, duration: Duration) -> Counting {
+    let Some(observe) = of(exchange) else {
+        return Counting::On(None);
+    };
+    let changed = observe.metrics.overrides.get(&Metric::RequestCount);
+    if observe.metrics.disabled || changed.is_some_and(|c| c.disabled) {
+        return Counting::Off;
+    }
+    let Some(changed) = changed.filter(|c| !c.tags.is_empty()) else {
+        return Counting::On(None);
+    };
+    let seen = attributes::Seen { exchange, duration };
+    let mut edits = TagEdits::default();
+    for (tag, value) in &changed.tags {
+        match value {
+            None => edits.remove.push(tag.clone()),
+            Some(expression) => {
+                let found = exchange.snapshot.expressions.get(expression);
+                let value = found.and_then(|e| e.value(&seen));
+                let text = value.map_or_else(|| "unknown".to_owned(), |v| v.to_string());
+                edits.upsert.push((tag.clone(), text.into()));
+            }
+        }
+    }
+    Counting::On(Some(Arc::new(edits)))
+}
+
+fn of(exchange: &Exchange) -> Option<&Observe> {
+    wanted(
         &exchange.snapshot,
         &exchange.client.gateway,
         exchange.service.as_ref(),
-    );
-    match observe {
-        Some(observe) if observe.metrics.disabled => Counting::Off,
-        _ => Counting::On(None),
-    }
+    )
+}
+
+/// How spans are made, if they are.
+pub(crate) fn tracing(exchange: &Exchange) -> Option<Tracing> {
+    let tracing = of(exchange)?.tracing.as_ref()?;
+    (!tracing.providers.is_empty()).then(|| tracing.clone())
+}
+
+/// Expressions that Telemetry resources hold, parsed: filters of access logs and values of tags.
+pub(crate) fn expressions(telemetry: &Telemetry) -> Vec<(Arc<str>, Arc<Expression>)> {
+    let all = std::iter::once(&telemetry.all).chain(telemetry.services.values());
+    let texts = all.flat_map(|observe| {
+        let filters = observe.access_logs.iter().filter_map(|l| l.filter.clone());
+        let overrides = observe.metrics.overrides.values();
+        let tags = overrides.flat_map(|o| o.tags.values().flatten().cloned());
+        filters.chain(tags)
+    });
+    let parsed = texts.filter_map(|text| match Expression::parse(&text) {
+        Ok(expression) => Some((text, Arc::new(expression))),
+        Err(error) => {
+            tracing::warn!(expression = &*text, %error, "an expression of a Telemetry resource has no effect");
+            None
+        }
+    });
+    parsed.collect()
+}
+
+/// Whether users look at the heads of requests.
+pub(crate) fn looks_at_heads(exchange: &Exchange) -> bool {
+    of(exchange).is_some_and(|observe| {
+        observe.access_logs.iter().any(|log| log.filter.is_some())
+            || observe
+                .metrics
+                .overrides
+                .values()
+                .any(|o| !o.tags.is_empty())
+    })
 }
 
 /// A request's lines in the access log.
@@ -181,6 +248,14 @@ pub(crate) fn request(exchange: &mut Exchange, duration: Duration) {
     let logged = std::mem::take(&mut exchange.seen.logged);
     let seen = &exchange.seen;
     for captured in logged {
+        if let Some(filter) = &captured.filter {
+            let attributes = attributes::Seen { exchange, duration };
+            let filter = exchange.snapshot.expressions.get(filter);
+            // One that cannot be parsed filters nothing out.
+            if filter.is_some_and(|filter| !filter.holds(&attributes)) {
+                continue;
+            }
+        }
         let record = RequestRecord {
             format: captured.format,
             start: exchange.start,
@@ -209,7 +284,7 @@ pub(crate) fn request(exchange: &mut Exchange, duration: Duration) {
             route: seen.route.clone(),
             peer: peer(&exchange.client),
             grpc_status: seen.grpc_status,
-            trace: None,
+            trace: seen.span.as_ref().map(Span::trace),
         };
         record.write();
     }

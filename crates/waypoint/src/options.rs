@@ -7,7 +7,7 @@ use tulle_api::contract;
 use tulle_hbone::Settings;
 use tulle_model::Identity;
 use tulle_xds::endpoint::{Endpoint, RootSource};
-use tulle_xds::node::NodeInfo;
+use tulle_xds::node::{NodeInfo, ProxyKind};
 
 use crate::error::Error;
 use crate::limits::DEFAULT_WORKERS;
@@ -71,6 +71,10 @@ impl Options {
             .unwrap_or_else(|| contract::CLUSTER_ID.to_owned());
         let mut node = NodeInfo::from_env(vars.clone());
         node.cluster_id.clone_from(&cluster_id);
+        node.kind = match any(&["PROXY_ROLE"]).as_deref() {
+            Some("router") => ProxyKind::Router,
+            _ => ProxyKind::Waypoint,
+        };
         if let Some(name) = any(&["NODE_NAME", "ISTIO_META_NODE_NAME"]) {
             node.node = name;
         }

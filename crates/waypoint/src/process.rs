@@ -62,6 +62,9 @@ async fn serve(options: Options) -> Result<(), Error> {
         keyring: Keyring::default(),
         keys_came: Notify::new(),
         listeners: ListenerTls::default(),
+        spans_dropped: registry
+            .counter("tulle_spans_dropped", "Spans that no collector took", &[])
+            .get(),
         state,
         certificates,
         requests: RequestMetrics::new(&registry),

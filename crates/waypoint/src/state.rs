@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use imbl::{HashMap, OrdMap};
 use tokio::sync::watch;
 use tulle_model::{GatewayAddress, GatewayDestination, Mesh, Service, ServiceKey, Workload};
+use tulle_policy::expression::Expression;
 use tulle_policy::http::HttpPolicies;
 use tulle_policy::jwt::Authentications;
 use tulle_policy::observe::Telemetry;
@@ -27,6 +28,8 @@ pub(crate) struct Snapshot {
     pub(crate) destinations: HashMap<ServiceKey, Arc<DestinationPolicy>>,
     pub(crate) certificates: HashMap<Arc<str>, Arc<Certificate>>,
     pub(crate) telemetry: HashMap<Arc<str>, Arc<Telemetry>>,
+    /// Of Telemetry resources, by their text.
+    pub(crate) expressions: HashMap<Arc<str>, Arc<Expression>>,
     /// Our own ones, by `namespace/name`; more than one when several Istio Gateways select this proxy.
     pub(crate) gateways: OrdMap<Arc<str>, Arc<Gateway>>,
     pub(crate) settings: Arc<ProxySettings>,

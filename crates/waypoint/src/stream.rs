@@ -149,11 +149,10 @@ async fn reach(
     let way = way(worker, snapshot, client, reached)?;
     let destination = match way {
         Way::Workload(endpoint) => {
-            reached.workload = Some(endpoint.workload.clone());
+            reached.workload.clone_from(&endpoint.workload);
             reached.hop = Some(endpoint.hop.clone());
-            let (io, local) =
-                dial::open(worker, &endpoint.hop, crate::limits::DIAL_DEADLINE).await?;
-            return Ok(Dialled { io, local });
+            let io = dial::open(worker, &endpoint.hop, crate::limits::DIAL_DEADLINE).await?;
+            return Ok(Dialled { io });
         }
         Way::Destination(destination) => destination,
     };
@@ -162,9 +161,22 @@ async fn reach(
     }
     reached.cluster = Some(destination.cluster.clone());
     reached.idle = destination.policy.tcp.and_then(|tcp| tcp.idle_timeout);
+    if let Some(endpoint) = destination.original(snapshot, client.local) {
+        reached.workload.clone_from(&endpoint.workload);
+        reached.hop = Some(endpoint.hop.clone());
+        return Ok(dial::connect(worker, &destination, &endpoint.hop, what(client)).await?);
+    }
     let permit = destination.breaker.enter(Use::Connection);
     reached._permit = Some(permit.map_err(Failure::Overflow)?);
     connect(worker, client, &destination, reached).await
+}
+
+fn what(client: &Client) -> For<'_> {
+    For {
+        client: Some(client),
+        host: client.server_name.as_deref(),
+        alpn: None,
+    }
 }
 
 /// An endpoint that does not answer is exchanged for another.
@@ -188,14 +200,11 @@ async fn connect(
         let Some(endpoint) = destination.endpoints.get(at) else {
             return Err(Failure::NoEndpoint(destination.cluster.clone()).into());
         };
-        reached.workload = Some(endpoint.workload.clone());
+        let named = destination.named(endpoint, client.server_name.as_deref());
+        let endpoint = named.ok_or(Refused::NoRoute)?;
+        reached.workload.clone_from(&endpoint.workload);
         reached.hop = Some(endpoint.hop.clone());
-        let what = For {
-            client: Some(client),
-            host: client.server_name.as_deref(),
-            alpn: None,
-        };
-        match dial::connect(worker, destination, &endpoint.hop, what).await {
+        match dial::connect(worker, destination, &endpoint.hop, what(client)).await {
             Ok(dialled) => {
                 reached._active = Some(active);
                 return Ok(dialled);
@@ -206,7 +215,7 @@ async fn connect(
                 if !failure.another_may_answer() || tried.len() >= ENDPOINT_ATTEMPTS {
                     return Err(failure.into());
                 }
-                tracing::debug!(endpoint = &*endpoint.workload.name, error = %failure, "trying another endpoint");
+                tracing::debug!(endpoint = ?endpoint.hop, error = %failure, "trying another endpoint");
             }
         }
     }
@@ -266,7 +275,7 @@ fn way(
                 let hop = destination::hop(workload, None, Some(client.local.ip()), client.port());
                 let hop = hop.ok_or(Refused::NoRoute)?;
                 Ok(Way::Workload(Endpoint {
-                    workload: workload.clone(),
+                    workload: Some(workload.clone()),
                     port: client.port(),
                     hop,
                 }))

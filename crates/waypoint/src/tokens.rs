@@ -1,7 +1,6 @@
 //! Tokens (JWT) of requests: found and judged by policies, verified here.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -213,9 +212,4 @@ impl tulle_route::Headers for Headers<'_> {
             false => Values::Joined(found.join(&b',')),
         }
     }
-}
-
-/// The principal of a token, for rate limits.
-pub(crate) fn principal(claims: Option<&Claims>) -> Option<Arc<str>> {
-    claims?.principal().map(Into::into)
 }

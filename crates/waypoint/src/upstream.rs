@@ -94,12 +94,17 @@ pub(crate) async fn send(worker: &Rc<Worker>, sending: Sending<'_>) -> Result<An
         tls: name,
     };
     let connect = async || {
-        let what = For {
-            client: None,
-            host: host.as_deref(),
-            alpn: Some(options.protocol),
+        let (worker, destination) = (worker.clone(), destination.clone());
+        let (hop, alpn) = (key.hop.clone(), options.protocol);
+        let connecting = async move {
+            let what = For {
+                client: None,
+                host: host.as_deref(),
+                alpn: Some(alpn),
+            };
+            dial::connect(&worker, &destination, &hop, what).await
         };
-        let dialled = dial::connect(worker, destination, &key.hop, what).await?;
+        let dialled = dial::apart(connecting).await?;
         Ok(Box::new(dialled.io) as BoxIo)
     };
     let scheme = match key.tls {
@@ -134,9 +139,14 @@ pub(crate) async fn send_to(
         ..Options::default()
     };
     let connect = async || {
-        let (io, _) = dial::open(worker, hop, DIAL_DEADLINE).await?;
-        let shaken = tls.connect(name, io).await;
-        let (stream, _) = shaken.map_err(|error| Failure::Tls(error.to_string().into()))?;
+        let (worker, hop) = (worker.clone(), hop.clone());
+        let (tls, name) = (tls.clone(), name.to_owned());
+        let connecting = async move {
+            let io = dial::open(&worker, &hop, DIAL_DEADLINE).await?;
+            let shaken = tls.connect(&name, io).await;
+            shaken.map_err(|error| Failure::Tls(error.to_string().into()))
+        };
+        let (stream, _) = dial::apart(connecting).await?;
         Ok(Box::new(crate::io::Io::from(stream)) as BoxIo)
     };
     let outgoing = outgoing(request, None, Scheme::HTTPS, None);
@@ -163,7 +173,7 @@ async fn plain(
         ..Options::default()
     };
     let connect = async || {
-        let (io, _) = dial::open(worker, hop, DIAL_DEADLINE).await?;
+        let io = dial::open(worker, hop, DIAL_DEADLINE).await?;
         Ok(Box::new(io) as BoxIo)
     };
     let outgoing = outgoing(request, upgrade, Scheme::HTTP, deadline);

@@ -17,7 +17,7 @@ use tulle_model::Identity;
 use tulle_route::balance::{self, Cursor, Draw, Outcome};
 use tulle_route::resource::Role;
 use tulle_telemetry::limits::SERIES_SWEEP;
-use tulle_telemetry::{ConnectionMetrics, RequestMetrics, RequestShard, Shard};
+use tulle_telemetry::{ConnectionMetrics, Counter, RequestMetrics, RequestShard, Shard};
 
 use crate::board::Board;
 use crate::connection;
@@ -28,6 +28,7 @@ use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, LAST_TURN};
 use crate::listener::ListenerTls;
 use crate::options::Options;
 use crate::state::{Snapshot, State};
+use crate::trace::Spans;
 use crate::upstream::UpstreamKey;
 use accept::{Arriving, Loop};
 use tunnels::Tunnels;
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// Told when keys were fetched, or could not be.
     pub(crate) keys_came: Notify,
     pub(crate) listeners: ListenerTls,
+    pub(crate) spans_dropped: Counter,
     pub(crate) drain: Drain,
 }
 
@@ -69,6 +71,8 @@ pub(crate) struct Worker {
     pub(crate) upstreams: tulle_http::upstream::Pool<UpstreamKey>,
     /// Round robin and the like, by destination.
     cursors: RefCell<HashMap<u64, Cursor>>,
+    /// On their way to collectors.
+    pub(crate) spans: Spans,
     /// Copies of requests that are under way.
     pub(crate) mirrors: Cell<usize>,
     /// Tunnels of clients.
@@ -115,6 +119,7 @@ impl Worker {
             pool: Pool::new(shared.options.hbone.clone()),
             upstreams: tulle_http::upstream::Pool::new(),
             cursors: RefCell::default(),
+            spans: Spans::default(),
             mirrors: Cell::default(),
             tunnels: Tunnels::default(),
             accepting: Rc::default(),
@@ -151,7 +156,8 @@ impl Worker {
     pub(crate) fn report(&self, destination: &Destination, at: usize, outcome: Outcome) {
         let now = self.shared.destinations.now();
         if let Some(ejection) = destination.balancer.report(at, outcome, now) {
-            let endpoint = destination.endpoints.get(at).map(|e| &*e.workload.name);
+            let endpoint = destination.endpoints.get(at);
+            let endpoint = endpoint.and_then(|e| e.workload.as_ref()).map(|w| &*w.name);
             tracing::info!(cluster = &*destination.cluster, endpoint, why = ?ejection.symptom, "an endpoint is left out for {:?}", ejection.duration);
         }
     }

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use tulle_model::{Identity, Service, Workload};
 
-use super::labels::{
-    Outcome, RequestEnds, RequestLabels, RequestProtocol, RequestSecurity, TagEdits,
-};
+use super::labels::{Outcome, RequestEnds, RequestLabels, RequestProtocol, RequestSecurity};
 use super::series::RequestSeries;
 use super::store::ShardStore;
 use crate::connections::Reporter;
@@ -42,7 +40,6 @@ struct Lookup {
     special: Option<&'static str>,
     protocol: RequestProtocol,
     security: RequestSecurity,
-    edits: usize,
     outcome: Outcome,
 }
 
@@ -53,7 +50,6 @@ struct Remembered {
     _source: Option<Arc<Workload>>,
     _destination: Option<Arc<Workload>>,
     _service: Option<Arc<Service>>,
-    _edits: Option<Arc<TagEdits>>,
 }
 
 impl RequestShard {
@@ -68,6 +64,12 @@ impl RequestShard {
     /// The series of a request.
     pub fn series(&self, ends: &RequestEnds<'_>, outcome: Outcome) -> Arc<RequestSeries> {
         let mut tables = self.tables.borrow_mut();
+        if ends.edits.is_some() {
+            // Made for this request: looking it up by address would find nothing.
+            let series = self.find(&mut tables, ends, outcome);
+            self.touch(&series);
+            return series;
+        }
         let lookup = Lookup::new(ends, outcome);
         if let Some(found) = tables.lookups.get(&lookup) {
             self.touch(&found.series);
@@ -83,7 +85,6 @@ impl RequestShard {
             _source: ends.source.cloned(),
             _destination: ends.destination.cloned(),
             _service: ends.service.cloned(),
-            _edits: ends.edits.cloned(),
         };
         tables.lookups.insert(lookup, remembered);
         series
@@ -159,7 +160,6 @@ impl Lookup {
             special: ends.special,
             protocol: ends.protocol,
             security: ends.security,
-            edits: address(ends.edits),
             outcome,
         }
     }

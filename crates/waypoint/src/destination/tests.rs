@@ -150,7 +150,7 @@ fn subsets_take_what_they_do_not_say_from_the_service() {
         .insert(service("reviews").key(), Arc::new(policy("blue", "v2")));
     let blue = all.get(&snapshot, &key(Some("blue"))).unwrap();
     assert_eq!(blue.endpoints.len(), 1);
-    assert_eq!(&*blue.endpoints[0].workload.name, "v2");
+    assert_eq!(&*blue.endpoints[0].workload.as_ref().unwrap().name, "v2");
     assert_eq!(blue.policy.balancing, Some(Balancing::Random));
     assert_eq!(blue.policy.proxy_protocol, Some(1));
     assert_eq!(blue.policy.breaker.unwrap().max_requests, Some(7));
@@ -180,7 +180,7 @@ fn what_has_not_changed_is_kept_and_what_is_known_of_endpoints_outlives_changes(
         .choose(&draw, &mut Cursor::default())
         .unwrap();
     let _busy = first.balancer.members()[at].state.begin();
-    let uid = first.endpoints[at].workload.uid.clone();
+    let uid = first.endpoints[at].workload.as_ref().unwrap().uid.clone();
     snapshot.mesh.insert_workload(workload(
         "v3",
         "10.0.0.3",
