@@ -192,15 +192,15 @@ fn matches() -> impl Strategy<Value = Match> {
     )
 }
 
+/// Hosts, rules as matches, age, and whether it is read in order.
+type Parts = (Vec<&'static str>, Vec<Vec<Match>>, i64, bool);
+
 fn routes() -> impl Strategy<Value = Vec<HttpRoute>> {
     let hosts = prop::sample::subsequence(vec!["*", "*.com", "*.a.com", "x.a.com", "b.org"], 0..4);
     let rules = prop::collection::vec(prop::collection::vec(matches(), 0..4), 1..8);
     let one = (hosts, rules, 0i64..3, prop::bool::weighted(0.3));
     prop::collection::vec(one, 1..7).prop_map(|all| {
-        let of = |(n, (hosts, rules, created, in_order)): (
-            usize,
-            (Vec<&str>, Vec<Vec<Match>>, i64, bool),
-        )| {
+        let of = |(n, (hosts, rules, created, in_order)): (usize, Parts)| {
             let named_rules = rules
                 .into_iter()
                 .enumerate()
