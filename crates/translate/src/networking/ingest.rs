@@ -82,14 +82,9 @@ impl Cluster {
         self.dirty.extend(sources);
         // Who sends to a service gets its destination.
         let hosts: BTreeSet<Arc<str>> = before.hosts().chain(after.hosts()).cloned().collect();
-        for host in hosts {
-            let services: Vec<_> = self
-                .services_of_host(&host)
-                .map(|service| service.key.clone())
-                .collect();
-            self.dirty
-                .extend(services.into_iter().map(cluster::Source::Destination));
-        }
+        self.mark_destinations_of_hosts(hosts);
+        let below = before.delegates().chain(after.delegates()).cloned();
+        self.mark_destinations_of_routes(&below.collect());
         self.mark_certificates();
         if before.is_wild() || after.is_wild() {
             for service in self.destination_rule_targets() {

@@ -204,7 +204,7 @@ impl Cluster {
         routes.extend(roots);
         let rules = state.rules_of(hostname).map(|(name, _)| name.clone());
         let mut marked: Vec<Source> = rules.map(Source::DestinationRule).collect();
-        marked.extend(routes.into_iter().map(Source::VirtualService));
+        marked.extend(routes.iter().cloned().map(Source::VirtualService));
         let namespace = service.namespace();
         let own = |name: &&Name| *name.0 == *namespace;
         marked.extend(
@@ -244,7 +244,32 @@ impl Cluster {
         );
         self.dirty
             .insert(cluster::Source::Destination(service.clone()));
+        self.mark_destinations_of_routes(&routes);
         self.mark_certificates();
+    }
+
+    /// Routes have other receivers: so have the destinations of what they send to, those of delegates included.
+    fn mark_destinations_of_routes(&mut self, routes: &BTreeSet<Name>) {
+        let objects = &self.networking.virtual_services;
+        let mut hosts: BTreeSet<Arc<str>> = BTreeSet::new();
+        for (name, object) in routes.iter().filter_map(|name| objects.get_key_value(name)) {
+            let mentioned = self.mentioned(name, &object.spec);
+            hosts.extend(mentioned.hosts().cloned());
+            for (name, below) in mentioned
+                .delegates()
+                .filter_map(|name| objects.get_key_value(name))
+            {
+                hosts.extend(self.mentioned(name, &below.spec).hosts().cloned());
+            }
+        }
+        self.mark_destinations_of_hosts(hosts);
+    }
+
+    fn mark_destinations_of_hosts(&mut self, hosts: BTreeSet<Arc<str>>) {
+        let services = hosts.iter().flat_map(|host| self.services_of_host(host));
+        let marked: Vec<ServiceKey> = services.map(|service| service.key.clone()).collect();
+        self.dirty
+            .extend(marked.into_iter().map(cluster::Source::Destination));
     }
 
     /// A Gateway of the Gateway API appeared, went or changed: marks what is attached to it.
