@@ -225,7 +225,7 @@ impl<I: Io> Gate<I> {
             Err(refusal) => return Poll::Ready(Ok(self.refuse(refusal))),
             Ok(Some(end)) => {
                 self.since = None;
-                return Poll::Ready(Ok(self.pass_head(end)));
+                return self.pass_head(end, cx).map(Ok);
             }
             Ok(None) => {}
         }
@@ -265,21 +265,26 @@ impl<I: Io> Gate<I> {
         Poll::Ready(Ok(Step::Again))
     }
 
-    fn pass_head(&mut self, end: usize) -> Step {
+    fn pass_head(&mut self, end: usize, cx: &Context<'_>) -> Poll<Step> {
         let framing = match wire::judge(&self.held()[..end], &self.limits) {
             Ok(framing) => framing,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return Poll::Ready(self.refuse(refusal)),
         };
+        let offers = framing.upgrade && framing.body == Length::Known(0);
+        if offers && self.control.in_flight() > 0 {
+            // Its answer must not be mistaken for the answer to the one before.
+            self.control.register(cx);
+            return Poll::Pending;
+        }
         self.pass = end;
         self.control.begin();
-        let offers = framing.upgrade && framing.body == Length::Known(0);
         self.control.offer(offers);
         self.phase = match framing.body {
             _ if offers => Phase::Undecided,
             Length::Known(length) => Phase::Body(length),
             Length::Chunked => Phase::Chunked(Chunks::new()),
         };
-        Step::Again
+        Poll::Ready(Step::Again)
     }
 
     fn chunked(

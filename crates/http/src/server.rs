@@ -62,8 +62,11 @@ pub struct Settings {
     /// How long an idle HTTP/1 connection is kept when the server drains; those that are used meanwhile close after the answer.
     pub drain_idle: Duration,
     /// Hears of requests that broke a rule and never came to the handler.
-    pub refused: Option<Rc<dyn Fn(&Refusal)>>,
+    pub refused: Option<Refused>,
 }
+
+/// Hears of a refusal.
+pub type Refused = Rc<dyn Fn(&Refusal)>;
 
 /// What a client may speak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

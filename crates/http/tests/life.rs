@@ -57,7 +57,7 @@ fn a_draining_server_says_so_and_finishes_what_it_began() {
         let first = client.send_request(request()).await.unwrap();
         drop(first);
         let under_way = client.send_request(request());
-        busy.read(&mut answer).await.unwrap();
+        assert!(busy.read(&mut answer).await.unwrap() > 0);
         busy.write_all(GET).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
         let stopped = Instant::now();
@@ -108,7 +108,7 @@ fn a_pooled_connection_that_died_is_replaced_without_a_word() {
             loop {
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 let mut request = [0; 1000];
-                tcp.read(&mut request).await.unwrap();
+                assert!(tcp.read(&mut request).await.unwrap() > 0);
                 tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                     .await
                     .unwrap();

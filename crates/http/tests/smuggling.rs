@@ -9,9 +9,12 @@ mod support;
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use support::*;
-use tulle_http::server::Settings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tulle_http::server::{self, Settings};
 use tulle_http::upstream::Protocol;
+use tulle_http::{Body, Request, Response};
 
 struct Case {
     name: &'static str,
@@ -26,8 +29,16 @@ const CASES: &[Case] = &[
     Case { name: "a plain request", sent: &[b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200], saw: &["GET x /a?b"] },
     Case { name: "byte by byte", sent: &[b"G", b"ET / HTTP/1.1\r", b"\nHost:", b" x\r\n\r", b"\n"], got: &[200], saw: &["GET x /"] },
     Case { name: "two in one piece", sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200, 200], saw: &["GET x /1", "GET x /2"] },
-    Case { name: "a body, then a request", sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200, 200], saw: &["POST x /1", "GET x /2"] },
-    Case { name: "chunks, then a request", sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"0\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200, 200], saw: &["POST x /1", "GET x /2"] },
+    Case {
+        name: "a body, then a request",
+        sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"],
+        got: &[200, 200], saw: &["POST x /1", "GET x /2"],
+    },
+    Case {
+        name: "chunks, then a request",
+        sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"0\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"],
+        got: &[200, 200], saw: &["POST x /1", "GET x /2"],
+    },
     Case { name: "TE and CL", sent: &[b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /s HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[400], saw: &[] },
     Case { name: "CL and TE", sent: &[b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\n"], got: &[400], saw: &[] },
     Case { name: "two lengths", sent: &[b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"], got: &[400], saw: &[] },
@@ -57,12 +68,34 @@ const CASES: &[Case] = &[
     Case { name: "TLS", sent: &[b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"], got: &[400], saw: &[] },
     Case { name: "an expectation", sent: &[b"POST / HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nContent-Length: 0\r\n\r\n"], got: &[417], saw: &[] },
     Case { name: "a vital header in Connection", sent: &[b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close, Host\r\n\r\n"], got: &[400], saw: &[] },
-    Case { name: "a good request, then a bad one", sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost : x\r\n\r\nGET /3 HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200, 400], saw: &["GET x /1"] },
+    Case {
+        name: "a good request, then a bad one",
+        sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost : x\r\n\r\nGET /3 HTTP/1.1\r\nHost: x\r\n\r\n"],
+        got: &[200, 400], saw: &["GET x /1"],
+    },
     Case { name: "a chunk size with LF alone", sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n"], got: &[400], saw: &["POST x /1"] },
     Case { name: "a chunk that is longer than it says", sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n"], got: &[400], saw: &["POST x /1"] },
-    Case { name: "a length in the trailers", sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 5\r\n\r\n"], got: &[400], saw: &["POST x /1"] },
-    Case { name: "bytes after an offer to upgrade that is declined", sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: nonsense\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200, 200], saw: &["GET x /1", "GET x /2"] },
-    Case { name: "HTTP/2 in clear by upgrade", sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"], got: &[200], saw: &["GET x /1"] },
+    Case {
+        name: "a length in the trailers",
+        sent: &[b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 5\r\n\r\n"],
+        got: &[400], saw: &["POST x /1"],
+    },
+    Case {
+        name: "bytes after an offer to upgrade that is declined",
+        sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: nonsense\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"],
+        got: &[200, 200], saw: &["GET x /1", "GET x /2"],
+    },
+    Case {
+        name: "an offer to upgrade right behind a request",
+        sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n"],
+        got: &[200, 200],
+        saw: &["GET x /1", "GET x /2"],
+    },
+    Case {
+        name: "HTTP/2 in clear by upgrade",
+        sent: &[b"GET /1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"],
+        got: &[200], saw: &["GET x /1"],
+    },
     Case { name: "OPTIONS *", sent: &[b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[200], saw: &["OPTIONS x *"] },
     Case { name: "GET *", sent: &[b"GET * HTTP/1.1\r\nHost: x\r\n\r\n"], got: &[400], saw: &[] },
     Case { name: "HTTP/1.0", sent: &[b"GET /1 HTTP/1.0\r\n\r\n"], got: &[200], saw: &["GET - /1"] },
@@ -200,4 +233,68 @@ fn what_an_upstream_may_not_say() {
             assert_eq!(statuses(&answer), [status], "{:?}\n{answer}", String::from_utf8_lossy(script));
         }
     });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    /// However requests are cut into pieces, each is seen once, whole and in order.
+    #[test]
+    fn pieces_do_not_matter(
+        requests in proptest::collection::vec((0usize..40_000, 0u8..3), 1..6),
+        cuts in proptest::collection::vec(1usize..9_000, 1..20),
+    ) {
+        on_worker(async move {
+            let (mut sent, mut expected) = (Vec::new(), Vec::new());
+            for (n, (size, kind)) in requests.into_iter().enumerate() {
+                let body = vec![b'a' + n as u8; if kind == 0 { 0 } else { size }];
+                let head = match kind {
+                    0 => format!("GET /{n} HTTP/1.1\r\nHost: x\r\n\r\n"),
+                    1 => format!("POST /{n} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"),
+                    _ => format!("POST /{n} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                };
+                sent.extend_from_slice(head.as_bytes());
+                if kind == 2 {
+                    for chunk in body.chunks(cuts[0] * 3) {
+                        sent.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                        sent.extend_from_slice(chunk);
+                        sent.extend_from_slice(b"\r\n");
+                    }
+                    sent.extend_from_slice(b"0\r\n\r\n");
+                } else {
+                    sent.extend_from_slice(&body);
+                }
+                expected.push(format!("</{n} {}>", body.len()));
+            }
+            let (near, far) = tokio::io::duplex(5_000);
+            tokio::task::spawn_local(async move {
+                let handler = async |request: Request| {
+                    let path = request.head.uri.path().to_owned();
+                    let (body, _) = request.body.collect(1 << 20).await.unwrap();
+                    let right = b'a' + path.as_bytes()[1] - b'0';
+                    assert!(body.iter().all(|byte| *byte == right));
+                    Response::new(Body::full(format!("<{path} {}>", body.len())))
+                };
+                server::serve(far, &Settings::default(), std::future::pending(), handler).await
+            });
+            let (mut read, mut write) = tokio::io::split(near);
+            tokio::task::spawn_local(async move {
+                let (mut rest, mut sizes) = (&sent[..], cuts.iter().cycle());
+                while !rest.is_empty() {
+                    let (piece, more) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+                    write.write_all(piece).await.unwrap();
+                    rest = more;
+                }
+                std::future::pending::<()>().await;
+            });
+            let mut got = String::new();
+            let mut buffer = [0; 4096];
+            while got.matches('>').count() < expected.len() {
+                let n = read.read(&mut buffer).await.unwrap();
+                assert!(n > 0, "{got}");
+                got += std::str::from_utf8(&buffer[..n]).unwrap();
+            }
+            let bodies: Vec<_> = got.split('<').skip(1).map(|part| format!("<{}", part.split_inclusive('>').next().unwrap())).collect();
+            assert_eq!(bodies, expected);
+        });
+    }
 }

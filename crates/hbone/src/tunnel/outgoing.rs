@@ -46,6 +46,9 @@ impl Core {
     pub(crate) fn hand_over(&self, state: &Rc<StreamState>) -> Remote {
         let mut inner = self.inner.borrow_mut();
         let mailbox = Arc::clone(inner.mailbox.get_or_insert_default());
+        if inner.is_closed() {
+            mailbox.close();
+        }
         let handover = Handover::new(state.id, mailbox);
         state.move_to(&handover);
         // The driver must learn of the mailbox before the owner's first letter.

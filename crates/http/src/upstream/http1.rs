@@ -26,8 +26,10 @@ use crate::upgrade::Upgrade;
 
 /// One connection.
 pub(super) struct Http1 {
-    /// None: it has ended.
+    /// None: it is over.
     driver: Option<Connection<TokioIo<Meter>, Body>>,
+    /// The driver must not be polled again; if the connection was upgraded, it still has the bytes.
+    ended: bool,
     sender: SendRequest<Body>,
     written: Rc<Cell<u64>>,
     born: Instant,
@@ -108,6 +110,7 @@ impl Http1 {
         let now = Instant::now();
         Ok(Box::new(Self {
             driver: Some(driver),
+            ended: false,
             sender,
             written,
             born: now,
@@ -118,12 +121,26 @@ impl Http1 {
         }))
     }
 
-    /// Moves the connection on; what became of it.
+    /// Moves the connection on. At its end it is shut down, unless it has become something else.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(driver) = &mut self.driver
-            && driver.poll_without_shutdown(cx).is_ready()
+            && (self.ended || Pin::new(driver).poll(cx).is_ready())
         {
             self.driver = None;
+        }
+    }
+
+    /// Takes leave in order: a connection that is only dropped may look like one that failed.
+    pub(super) fn close(self) {
+        let Self {
+            driver,
+            sender,
+            ended,
+            ..
+        } = self;
+        drop(sender);
+        if let (Some(driver), false) = (driver, ended) {
+            tokio::task::spawn_local(tokio::time::timeout(limits::LINGER, driver));
         }
     }
 
@@ -133,9 +150,10 @@ impl Http1 {
         let mut answer = pin!(self.sender.try_send_request(request));
         let sent = poll_fn(|cx| {
             if let Some(driver) = &mut self.driver
-                && driver.poll_without_shutdown(cx).is_ready()
+                && Pin::new(driver).poll(cx).is_ready()
             {
                 // An upgraded connection has ended, too: its bytes are still needed.
+                self.ended = true;
                 if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
                     return Poll::Ready(sent);
                 }
@@ -194,8 +212,13 @@ impl Http1 {
 
     /// The request is still being sent: both directions must go on whoever waits for what.
     fn go_on_alone(self: Box<Self>, incoming: Incoming) -> Body {
-        let Self { driver, sender, .. } = *self;
-        if let Some(driver) = driver {
+        let Self {
+            driver,
+            sender,
+            ended,
+            ..
+        } = *self;
+        if let (Some(driver), false) = (driver, ended) {
             tokio::task::spawn_local(async move {
                 if let Err(error) = driver.await {
                     tracing::debug!(target: "http", %error, "an upstream connection ended");
@@ -210,8 +233,10 @@ impl Http1 {
     /// The bytes of a connection that speaks something else now.
     fn upgraded(mut self: Box<Self>, protocol: &str) -> Option<Upgrade> {
         let mut driver = self.driver.take()?;
-        let mut cx = Context::from_waker(Waker::noop());
-        let _ = driver.poll_without_shutdown(&mut cx);
+        if !self.ended {
+            // Ends now, as the head of the answer is there. Once more would shut the connection down.
+            let _ = Pin::new(&mut driver).poll(&mut Context::from_waker(Waker::noop()));
+        }
         let parts = driver.into_parts();
         let io = parts.io.into_inner().with_unread(parts.read_buf);
         let (upgrade, sender) = Upgrade::http1(protocol);

@@ -35,6 +35,10 @@ impl<K> Default for Shelf<K> {
 #[derive(Default)]
 struct Entry {
     /// HTTP/1, unused; the last used is the last.
+    #[expect(
+        clippy::vec_box,
+        reason = "they come and go with each request, and are large"
+    )]
     idle: Vec<Box<Http1>>,
     /// HTTP/2.
     shared: Vec<Rc<Http2>>,
@@ -61,6 +65,7 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
             if connection.is_usable(now) {
                 return Some(connection);
             }
+            connection.close();
         }
         None
     }
@@ -86,7 +91,7 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
         let now = Instant::now();
         connection.idle_since = now;
         if !connection.is_usable(now) || self.idle.get() >= limits::IDLE_PER_POOL {
-            return;
+            return connection.close();
         }
         let mut entries = self.entries.borrow_mut();
         let entry = entries.entry(key.clone()).or_insert_with(|| Entry {
@@ -96,6 +101,8 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
         if entry.idle.len() < limits::IDLE_PER_KEY {
             entry.idle.push(connection);
             self.idle.set(self.idle.get() + 1);
+        } else {
+            connection.close();
         }
         drop(entries);
         self.tend();
@@ -144,8 +151,9 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
             gone.push(std::mem::take(entry));
             false
         });
-        // Connections are dropped while nobody looks at the shelf.
-        drop(gone);
+        for connection in gone.into_iter().flat_map(|entry| entry.idle) {
+            connection.close();
+        }
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -181,7 +189,9 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
         });
         let left = !entries.is_empty();
         drop(entries);
-        drop(gone);
+        for (_, connection) in gone {
+            connection.close();
+        }
         left
     }
 }
