@@ -209,7 +209,7 @@ pub(crate) struct ZtunnelConfigArguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ZtunnelCommand {
     /// Workloads and how they are reached; PROTOCOL HBONE means mTLS
-    #[command(visible_alias = "workload", aliases = ["w", "workloads"])]
+    #[command(visible_alias = "workload", alias = "w")]
     Workloads(WorkloadArguments),
     /// Services, their addresses, waypoints and healthy endpoints
     #[command(visible_alias = "service", aliases = ["svc"])]
