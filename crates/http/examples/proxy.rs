@@ -38,12 +38,12 @@ fn main() {
     let upstream = thread("upstream", move |at| {
         serve_upstream(at, far, bytes as usize)
     });
-    let proxy = thread("proxy", move |at| serve_proxy(at, upstream, far));
+    let proxy = thread("passing-on", move |at| serve_proxy(at, upstream, far));
     let direct = load(upstream, far, seconds, connections);
     println!("direct  {:>9.0} requests/s", direct.0);
-    let before = cpu_of("proxy");
+    let before = cpu_of("passing-on");
     let through = load(proxy, near, seconds, connections);
-    let cpu = cpu_of("proxy") - before;
+    let cpu = cpu_of("passing-on") - before;
     let requests = through.0 * seconds as f64;
     println!(
         "proxied {:>9.0} requests/s  p50 {:?} p99 {:?}  {:.1} us of the proxy's core per request: {:.0} requests/s per core",
