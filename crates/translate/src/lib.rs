@@ -22,7 +22,7 @@ mod waypoint;
 mod workload;
 
 pub use authorization::{AuthorizationFacts, authorization_policy};
-pub use cluster::{Changes, Cluster};
+pub use cluster::{Changes, Cluster, GatewayName};
 pub use condition::{Condition, ObjectKind, ObjectRef, unsupported_kind};
 pub use gateway::{
     AncestorStatus, Class, Deployable, DeployedPort, GatewayClassStatus, GatewayStatus,

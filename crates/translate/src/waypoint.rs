@@ -285,16 +285,6 @@ impl Cluster {
             .collect()
     }
 
-    /// Names of all waypoints of ours, `namespace/name`.
-    pub(crate) fn all_waypoints(&self) -> impl Iterator<Item = Arc<str>> + '_ {
-        let all = self
-            .gateway
-            .waypoints
-            .iter()
-            .filter(|(_, facts)| facts.ours);
-        all.map(|((namespace, name), _)| format!("{namespace}/{name}").into())
-    }
-
     /// The waypoint that an object's labels ask for, its own or its namespace's; none for `none`.
     pub(crate) fn wished_waypoint(
         &self,

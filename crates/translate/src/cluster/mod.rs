@@ -25,6 +25,9 @@ use crate::service::{ServiceId, ServiceSource};
 use crate::settings::Settings;
 use state::{Namespace, Node};
 
+/// Namespace and name of a Gateway.
+pub type GatewayName = (Arc<str>, Arc<str>);
+
 /// What changed, or with `Some` everywhere, all there is.
 ///
 /// Publish in this order, so that no workload names a policy that a proxy has not seen: policies with `Some`, services,
@@ -42,7 +45,7 @@ pub struct Changes {
     /// For waypoints and gateways, with those that may have it; `None` is gone. Publish after the services.
     pub resources: Vec<(ResourceKey, Option<(Audience, Resource)>)>,
     /// What must be deployed, by namespace and name of the Gateway; `None`: nothing any more.
-    pub gateways: Vec<((Arc<str>, Arc<str>), Option<Deployable>)>,
+    pub gateways: Vec<(GatewayName, Option<Deployable>)>,
     /// Statuses of the Gateway API's form; `None`: take off what is ours. Not for objects that are gone.
     pub statuses: Vec<(ObjectRef, Option<Status>)>,
 }
