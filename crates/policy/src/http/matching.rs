@@ -10,6 +10,7 @@ use super::resource::{
     Action, HttpPolicy, NetAttribute, PathMatch, Rule, Test, TextAttribute, TextMatch,
 };
 use super::template::PathTemplate;
+use crate::jwt::Claims;
 use crate::matching::{account_matches, principal_matches};
 use crate::policy::StringMatch;
 
@@ -188,6 +189,9 @@ fn field<T>(wanted: &[T], unwanted: &[T], holds: impl Fn(&T) -> bool) -> bool {
     (wanted.is_empty() || wanted.iter().any(&holds)) && !unwanted.iter().any(&holds)
 }
 
+/// Offers texts of claims until one fits.
+type OfClaims<'a> = dyn Fn(&Claims, &mut dyn FnMut(&str) -> bool) -> bool + 'a;
+
 fn text_holds(
     attribute: &TextAttribute,
     values: &[TextMatch],
@@ -200,19 +204,16 @@ fn text_holds(
             value.is_some_and(|value| fits(text, value.as_bytes(), Case::Minded))
         })
     };
-    let claims =
-        |list: &dyn Fn(&crate::jwt::Claims, &mut dyn FnMut(&str) -> bool) -> bool| match &request
-            .http
-        {
-            None => assume,
-            Some(http) => field(values, not, |text| {
-                http.claims.is_some_and(|claims| {
-                    list(claims, &mut |value| {
-                        fits(text, value.as_bytes(), Case::Minded)
-                    })
+    let claims = |list: &OfClaims<'_>| match &request.http {
+        None => assume,
+        Some(http) => field(values, not, |text| {
+            http.claims.is_some_and(|claims| {
+                list(claims, &mut |value| {
+                    fits(text, value.as_bytes(), Case::Minded)
                 })
-            }),
-        };
+            })
+        }),
+    };
     match attribute {
         TextAttribute::Principal => false,
         TextAttribute::Namespace => one(request.source.map(|source| &*source.namespace)),
