@@ -141,11 +141,10 @@ impl Allocations {
         let count = u32::from(LAST - FIRST) + 1;
         let start = hash(name, host) % count;
         let mut candidates = (0..count).map(|step| (start + step) % count);
-        let suffix = candidates.find_map(|at| {
+        candidates.find_map(|at| {
             let suffix = u16::try_from(at).ok()? + FIRST;
             (!self.used.contains_key(&suffix)).then_some(suffix)
-        });
-        suffix
+        })
     }
 
     /// Addresses of a host; none as long as it waits for them.

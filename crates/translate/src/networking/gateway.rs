@@ -182,7 +182,7 @@ impl Cluster {
                         name,
                         port,
                         service_port,
-                        hostname: (&*pattern != "*").then(|| HostPattern(pattern)),
+                        hostname: (&*pattern != "*").then_some(HostPattern(pattern)),
                         protocol: served.protocol.clone(),
                     });
                 }

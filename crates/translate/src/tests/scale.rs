@@ -72,3 +72,49 @@ fn one_pod_of_ten_thousand_changes_one_workload() {
         "node 7 runs apps 7, 107, ... only"
     );
 }
+
+#[test]
+fn one_route_of_thousands_is_one_message() {
+    let mut cluster = Cluster::new(Settings::default());
+    let listener = json!({"name": "http", "port": 80, "protocol": "HTTP"});
+    cluster.upsert_gateway(&from(json!({
+        "metadata": {"name": "g", "namespace": "infra", "uid": "u"},
+        "spec": {"gatewayClassName": "istio", "listeners": [listener]},
+    })));
+    cluster.upsert_service(&from(json!({
+        "metadata": {"name": "s", "namespace": "infra"},
+        "spec": {"clusterIP": "10.1.0.1", "ports": [{"name": "http", "port": 80}]},
+    })));
+    let route = |index: usize, weight: u32| {
+        from(json!({
+            "metadata": {"name": format!("r{index}"), "namespace": "infra"},
+            "spec": {
+                "parentRefs": [{"name": "g"}],
+                "hostnames": [format!("h{index}.test")],
+                "rules": [{"backendRefs": [{"name": "s", "port": 80, "weight": weight}]}],
+            },
+        }))
+    };
+    for index in 0..5_000 {
+        cluster.upsert_http_route(&route(index, 1));
+    }
+    let routes = |changes: &crate::Changes| {
+        let of_routes = changes.resources.iter();
+        of_routes
+            .filter(|(key, _)| key.type_url.ends_with("HttpRoute"))
+            .count()
+    };
+    assert_eq!(routes(&cluster.take_changes()), 5_000);
+    let start = Instant::now();
+    for index in 0..20 {
+        cluster.upsert_http_route(&route(index, 2));
+        let changes = cluster.take_changes();
+        assert_eq!((changes.resources.len(), routes(&changes)), (1, 1));
+        assert!(
+            changes.statuses.is_empty(),
+            "nothing that a user is told changed"
+        );
+    }
+    // Far from it even without optimisation.
+    assert!(start.elapsed().as_secs() < 20, "took {:?}", start.elapsed());
+}
