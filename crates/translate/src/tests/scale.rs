@@ -1,4 +1,4 @@
-//! 10,000 pods in 500 services.
+//! 10,000 pods in 500 services, and 5,000 routes at one gateway.
 
 use std::time::Instant;
 
