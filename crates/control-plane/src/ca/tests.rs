@@ -5,7 +5,7 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tulle_identity::{Authority, CertificateRequest};
 use tulle_model::Identity;
-use tulle_xds::server::{Caller, SignError, Signer, SigningRequest};
+use tulle_xds::server::{AuthError, Caller, SignError, Signer, SigningRequest};
 
 use super::{CertificateService, NOT_ALLOWED};
 use crate::impersonation::Rules;
@@ -104,4 +104,71 @@ async fn a_request_that_names_somebody_else_or_nothing_sensible_is_not_signed() 
         assert!(matches!(answer, Err(SignError::Invalid(_))), "{answer:?}");
     }
     assert!(scraped(&service, "citadel_server_csr_parsing_err_count 2"));
+}
+
+/// A gate that knows the pods of [`service`], and a waypoint's.
+fn gate() -> super::Gate {
+    let never = tower::service_fn(
+        |_: http::Request<tulle_cluster::kube::client::Body>| async {
+            std::future::pending::<
+                Result<http::Response<tulle_cluster::kube::client::Body>, std::convert::Infallible>,
+            >()
+            .await
+        },
+    );
+    let CertificateService {
+        rules,
+        authority,
+        metrics,
+    } = service();
+    let pod = json!({
+        "metadata": {
+            "name": "waypoint-1", "namespace": "default", "uid": "w",
+            "labels": { "gateway.networking.k8s.io/gateway-name": "waypoint" },
+        },
+        "spec": { "serviceAccountName": "waypoint", "nodeName": "one", "containers": [] },
+    });
+    rules.pods.upsert(&serde_json::from_value(pod).unwrap());
+    super::Gate {
+        tokens: crate::tokens::Tokens::new(tulle_cluster::Client::new(never, "default")),
+        pods: rules.pods,
+        node_accounts: rules.trusted,
+        authority,
+        metrics,
+    }
+}
+
+fn caller(namespace: &str, account: &str, pod: &str, uid: &str) -> Caller {
+    Caller {
+        namespace: namespace.to_owned(),
+        service_account: account.to_owned(),
+        pod_name: Some(pod.to_owned()),
+        pod_uid: Some(uid.to_owned()),
+        ..Caller::default()
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_is_its_pods_gateway_and_nobody_elses() {
+    let gate = gate();
+    let waypoint = caller("default", "waypoint", "waypoint-1", "w");
+    let known = gate.with_gateway(waypoint).await.unwrap();
+    assert_eq!(known.gateway.as_deref(), Some("default/waypoint"));
+    let node_proxy = caller("istio-system", "ztunnel", "ztunnel-1", "ztunnel-1");
+    assert_eq!(gate.with_gateway(node_proxy).await.unwrap().gateway, None);
+    let application = caller("default", "sleep", "sleep-1", "sleep-1");
+    assert_eq!(gate.with_gateway(application).await.unwrap().gateway, None);
+    // A token of another account, of a pod that was there before, or of one that nobody knows.
+    let other = caller("default", "sleep", "waypoint-1", "w");
+    assert!(matches!(
+        gate.with_gateway(other).await,
+        Err(AuthError::Refused(_))
+    ));
+    for (pod, uid) in [("waypoint-1", "older"), ("waypoint-9", "w")] {
+        let unknown = caller("default", "waypoint", pod, uid);
+        assert!(matches!(
+            gate.with_gateway(unknown).await,
+            Err(AuthError::Unavailable(_))
+        ));
+    }
 }
