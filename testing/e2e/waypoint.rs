@@ -455,7 +455,7 @@ fn ingress(stage: &Stage) -> anyhow::Result<()> {
     kubectl.run("delete httproute productpage")?;
     kubectl.run("delete gateway ingress")?;
     eventually("what was made for it is gone", SOON, || {
-        let left = kubectl.run("get deploy,service,serviceaccount -l gateway.networking.k8s.io/gateway-name=ingress -o name")?;
+        let left = kubectl.run("get deploy,service,serviceaccount,pod -l gateway.networking.k8s.io/gateway-name=ingress -o name")?;
         ensure!(left.is_empty(), "{left}");
         Ok(())
     })
@@ -471,8 +471,8 @@ fn delete(stage: &Stage) -> anyhow::Result<()> {
         Ok(())
     })?;
     eventually("what was made for it is gone", SOON, || {
-        let left =
-            kubectl.run("get deploy -l gateway.networking.k8s.io/gateway-name=waypoint -o name")?;
+        let left = kubectl
+            .run("get deploy,pod -l gateway.networking.k8s.io/gateway-name=waypoint -o name")?;
         ensure!(left.is_empty(), "{left}");
         Ok(())
     })
