@@ -17,7 +17,7 @@ use crate::kubectl::{Kubectl, becomes};
 use crate::processes;
 use crate::stage::{Programs, Stage};
 
-pub use measure::{Path3, Sample, Workload};
+pub use measure::{Sample, Way, Workload};
 pub use report::print;
 
 /// Where the relays listen.
@@ -81,19 +81,19 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Vec<Sample>> {
         processes::ztunnel(kubectl, "node2")?,
     ];
     let paths = [
-        Path3 {
+        Way {
             name: "direct",
             from: plain.client,
             to: format!("{}:7000", plain.address),
             proxies: Vec::new(),
         },
-        Path3 {
+        Way {
             name: "relay",
             from: plain.client,
             to: format!("127.0.0.1:{RELAY_PORT}"),
             proxies: vec![processes_id(&near), processes_id(&far)],
         },
-        Path3 {
+        Way {
             name: "tulle",
             from: meshed.client,
             to: format!("{}:7000", meshed.address),

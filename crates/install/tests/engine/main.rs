@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use cluster::{Cluster, Manner};
 use serde_json::json;
+use tulle_api::contract::ANNOTATION_UNENROLL;
 use tulle_install::{
-    ANNOTATION_UNENROLL, Error, Event, InstallOptions, Installed, Progress, Silent,
-    UninstallOptions, Uninstalled, Values, install, uninstall,
+    Error, Event, InstallOptions, Installed, Progress, Silent, UninstallOptions, Uninstalled,
+    Values, install, uninstall,
 };
 
 const NAMESPACE: &str = "/api/v1/namespaces/istio-system";
@@ -92,7 +93,7 @@ async fn installing_again_changes_nothing_and_takes_back_a_removal() {
     install_on(&cluster, 5000).await.unwrap();
     let before = cluster.get(NAMESPACE).unwrap();
     assert_eq!(
-        before["metadata"]["annotations"]["tulle.dev/created"],
+        before["metadata"]["annotations"]["tulle.mesh/created"],
         "true"
     );
     let mut leaving = before.clone();
