@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use crate::labels::Labels;
 
+/// Key and value.
+type Label = (Arc<str>, Arc<str>);
+
 /// Selectors by one label that each of them asks for.
 #[derive(Debug)]
 pub(crate) struct SelectorIndex<K> {
-    buckets: HashMap<(Arc<str>, Arc<str>), Vec<(K, Labels)>>,
+    buckets: HashMap<Label, Vec<(K, Labels)>>,
 }
 
 impl<K> Default for SelectorIndex<K> {
@@ -55,7 +58,7 @@ impl<K: PartialEq + Clone> SelectorIndex<K> {
 }
 
 /// Any label of the selector would do. The value that is longest tends to be the rarest.
-fn bucket(selector: &Labels) -> Option<(Arc<str>, Arc<str>)> {
+fn bucket(selector: &Labels) -> Option<Label> {
     selector
         .iter()
         .max_by_key(|(_, value)| value.len())
