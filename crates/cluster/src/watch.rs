@@ -234,7 +234,12 @@ where
         }
         let pause = self.trouble.again(&error);
         tokio::time::sleep(pause).await;
-        if code == Some(410) || self.trouble.failures.is_multiple_of(WATCH_FAILURES_BEFORE_RELIST) {
+        if code == Some(410)
+            || self
+                .trouble
+                .failures
+                .is_multiple_of(WATCH_FAILURES_BEFORE_RELIST)
+        {
             self.restart();
         }
     }

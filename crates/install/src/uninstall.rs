@@ -63,10 +63,12 @@ pub async fn uninstall(
         foreign(client).await
     })
     .await?;
-    let mut report = Uninstalled::default();
-    report.unenrolled = run
-        .step("pods taken out of the mesh", run.unenrol())
-        .await?;
+    let mut report = Uninstalled {
+        unenrolled: run
+            .step("pods taken out of the mesh", run.unenrol())
+            .await?,
+        ..Uninstalled::default()
+    };
     // The agents clean their nodes when they see that their DaemonSet is gone; they still need their rights for that.
     for component in [
         Component::NodeAgent,
