@@ -1,5 +1,11 @@
 //! Installation and removal against a cluster in memory: the order, and every ending.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 mod cluster;
 
 use std::sync::Mutex;
