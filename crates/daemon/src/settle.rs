@@ -1,11 +1,16 @@
-//! After the start: memory that only the start needed goes back.
+//! Memory that is needed for a moment only goes back: small nodes have proxies too.
 
-use crate::limits::SETTLED;
+use crate::limits::{HEAP_INTERVAL, SETTLED};
 
-/// Waits until the start is over, then gives back the program text that it used. Small nodes have many proxies.
+/// Waits until the start is over, gives back the program text that it used, and from then on, from time to time, what was freed.
+/// Never ends.
 pub async fn settle() {
     tokio::time::sleep(SETTLED).await;
     release_text();
+    loop {
+        tulle_linux::process::release_heap();
+        tokio::time::sleep(HEAP_INTERVAL).await;
+    }
 }
 
 /// Failing costs memory, nothing else.
