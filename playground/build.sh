@@ -7,7 +7,8 @@ target=${CARGO_TARGET_DIR:-target}
 started=$SECONDS
 
 # The playground's own program comes first: it builds Kubernetes while cargo builds the rest.
-cargo build --locked --profile "$profile" -p tulle-playground
+# (--workspace: with the features that the rest needs too, or much would be built twice.)
+cargo build --locked --profile "$profile" --workspace --bin playground
 "$target/$profile/playground" build &
 kubernetes=$!
 trap 'kill $kubernetes 2>/dev/null || true' INT TERM

@@ -1,5 +1,11 @@
 //! The samples over real loopback sockets, called as a user calls them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 

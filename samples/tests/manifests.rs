@@ -1,5 +1,11 @@
 //! Our manifests: real objects, with the names of Istio's samples, and images that we have.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::Deployment;

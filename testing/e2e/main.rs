@@ -52,7 +52,13 @@ fn main() -> ExitCode {
             run: c.run,
         })
         .collect();
-    let passed = suite::run(&stage, &cases, &filters, Stage::explain);
+    let passed = suite::run(
+        &stage,
+        &cases,
+        &filters,
+        &mut std::io::stdout(),
+        Stage::explain,
+    );
     if keep {
         stage.keep();
     }

@@ -1,9 +1,9 @@
 //! The main job, exactly as a newcomer walks it (docs/walk.md).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use tulle_testing::kubectl::{becomes, eventually};
+use tulle_testing::kubectl::{Kubectl, becomes, eventually};
 use tulle_testing::suite::Case;
 
 use crate::stage::{OUTSIDER, Stage};
@@ -286,6 +286,8 @@ fn strict(stage: &Stage) -> anyhow::Result<()> {
         SOON,
         || status(page),
     )?;
+    kubectl.apply(fixtures::PROBED)?;
+    kubectl.run("rollout status deploy/probed --timeout=60s")?;
     kubectl.apply(fixtures::STRICT)?;
     becomes("plaintext is refused", &"exit 56".to_owned(), SOON, || {
         status(page)
@@ -306,15 +308,25 @@ fn strict(stage: &Stage) -> anyhow::Result<()> {
         SOON,
         || status(page),
     )?;
-    // The samples' probes have a period of some seconds: after a while every pod must still be Ready.
-    std::thread::sleep(Duration::from_secs(12));
-    let pods = kubectl.run("get pods --no-headers")?;
-    ensure!(
-        pods.lines().all(|l| l.contains("1/1")),
-        "probes do not pass under STRICT:\n{pods}"
-    );
+    probes_pass(kubectl)?;
     kubectl.run("delete peerauthentication strict helloworld-port")?;
     becomes("plaintext works again", &"200".to_owned(), SOON, || {
         status(page)
     })
+}
+
+/// Probes come from the node, in the clear. A pod that is probed each second is neither restarted nor un-Ready for a while.
+fn probes_pass(kubectl: &Kubectl) -> anyhow::Result<()> {
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        let pods = kubectl.json("get pods -l app=probed")?;
+        let status = &pods["items"][0]["status"]["containerStatuses"][0];
+        ensure!(
+            status["ready"] == true && status["restartCount"] == 0,
+            "a probe does not pass under STRICT: {status}"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    kubectl.run("delete deploy probed")?;
+    Ok(())
 }

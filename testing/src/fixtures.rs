@@ -88,3 +88,23 @@ spec:
   mtls: {mode: STRICT}
   portLevelMtls: {"5000": {mode: PERMISSIVE}}
 "#;
+
+/// A workload with a probe of each form, each of which must pass every second or the pod is restarted or not Ready.
+pub const PROBED: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: probed, namespace: default}
+spec:
+  selector: {matchLabels: {app: probed}}
+  template:
+    metadata: {labels: {app: probed}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: httpbin
+        image: docker.io/mccutchen/go-httpbin:v2.15.0
+        imagePullPolicy: IfNotPresent
+        startupProbe: {httpGet: {path: /status/200, port: 8080}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /status/200, port: 8080}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 5}
+        livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1, timeoutSeconds: 5}
+"#;

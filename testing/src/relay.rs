@@ -23,6 +23,8 @@ struct Leg {
     backlog: Vec<u8>,
     /// The other side has ended: shut this one down once the backlog is gone.
     ending: bool,
+    /// Its end is behind what can be read now, and makes no event of its own any more.
+    end_in_sight: bool,
     ended: bool,
 }
 
@@ -88,7 +90,10 @@ impl Relay {
         self.next += 2;
         for (token, peer, socket) in [(a, b, near), (b, a, far)] {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            let flags = epoll::EventFlags::IN
+                | epoll::EventFlags::RDHUP
+                | epoll::EventFlags::OUT
+                | epoll::EventFlags::ET;
             if epoll::add(
                 &self.epoll,
                 &socket,
@@ -102,6 +107,7 @@ impl Relay {
                     peer,
                     backlog: Vec::new(),
                     ending: false,
+                    end_in_sight: false,
                     ended: false,
                 };
                 self.legs.insert(token, leg);
@@ -110,6 +116,11 @@ impl Relay {
     }
 
     fn ready(&mut self, token: u64, flags: epoll::EventFlags) {
+        if flags.intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::HUP)
+            && let Some(leg) = self.legs.get_mut(&token)
+        {
+            leg.end_in_sight = true;
+        }
         let alive = if flags.contains(epoll::EventFlags::OUT) {
             self.flush(token)
         } else {
@@ -132,7 +143,7 @@ impl Relay {
             if leg.ended || !peer.backlog.is_empty() {
                 return Ok(());
             }
-            let peer_token = leg.peer;
+            let (peer_token, end_in_sight) = (leg.peer, leg.end_in_sight);
             let n = match rustix::io::read(&leg.socket, &mut self.buffer) {
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -158,8 +169,8 @@ impl Relay {
                 Err(error) => return Err(error.into()),
             };
             peer.backlog.extend_from_slice(&self.buffer[written..n]);
-            if !full {
-                // A short read on an edge-triggered socket: the next byte makes a new event.
+            if !full && !end_in_sight {
+                // A short read on an edge-triggered socket: the next byte, or the end, makes a new event.
                 return Ok(());
             }
         }

@@ -1,5 +1,6 @@
 //! A small test runner for walks: cases in the order in which a newcomer meets them, on one playground.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -11,9 +12,19 @@ pub struct Case<S> {
     pub run: fn(&S) -> anyhow::Result<()>,
 }
 
-/// Runs all cases whose name contains one of the filters (all, when there is none); prints a line each and a closing
+/// Runs all cases whose name contains one of the filters (all, when there is none); writes a line each and a closing
 /// line. `after_failure` is told of each failure, to print what helps to understand it.
-pub fn run<S>(stage: &S, cases: &[Case<S>], filters: &[String], after_failure: fn(&S)) -> bool {
+pub fn run<S>(
+    stage: &S,
+    cases: &[Case<S>],
+    filters: &[String],
+    out: &mut dyn Write,
+    after_failure: fn(&S),
+) -> bool {
+    // Nobody may listen any more; the outcome is in the exit code too.
+    let mut say = |line: &str| {
+        let _ = writeln!(out, "{line}");
+    };
     let (mut passed, mut failed) = (0, Vec::new());
     for case in cases {
         if !filters.is_empty() && !filters.iter().any(|f| case.name.contains(f.as_str())) {
@@ -45,11 +56,6 @@ pub fn run<S>(stage: &S, cases: &[Case<S>], filters: &[String], after_failure: f
     failed.is_empty() && passed > 0
 }
 
-fn say(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,12 +77,20 @@ mod tests {
 
     #[test]
     fn failures_and_panics_fail_the_suite() {
-        assert!(!run(&(), &CASES, &[], |_| ()));
-        assert!(run(&(), &CASES, &["fine".into()], |_| ()));
+        let mut out = Vec::new();
+        assert!(!run(&(), &CASES, &[], &mut out, |_| ()));
+        assert!(out.ends_with(b"failures: b: fails, c: panics\n1 passed, 2 failed\n"));
+        assert!(run(&(), &CASES, &["fine".into()], &mut out, |_| ()));
     }
 
     #[test]
     fn nothing_run_is_no_success() {
-        assert!(!run(&(), &CASES, &["no such case".into()], |_| ()));
+        assert!(!run(
+            &(),
+            &CASES,
+            &["no such case".into()],
+            &mut Vec::new(),
+            |_| ()
+        ));
     }
 }

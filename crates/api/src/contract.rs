@@ -144,6 +144,9 @@ pub const ANNOTATION_REDIRECTION: &str = "ambient.istio.io/redirection";
 pub const REDIRECTION_ENABLED: &str = "enabled";
 /// Value of [`ANNOTATION_REDIRECTION`]: rules are, the proxy is not yet.
 pub const REDIRECTION_PENDING: &str = "pending";
+/// Ours, on the mesh's own namespace: `true` makes every node agent let go of its pods. `tulle uninstall` sets it and waits until no
+/// pod carries [`ANNOTATION_REDIRECTION`].
+pub const ANNOTATION_UNENROLL: &str = "tulle.mesh/unenroll";
 /// On pods with an injected sidecar: leave alone.
 pub const ANNOTATION_SIDECAR_STATUS: &str = "sidecar.istio.io/status";
 /// On pods: no inbound capture (ingress mode).

@@ -306,7 +306,12 @@ where
         }
         let pause = self.trouble.again(&error);
         tokio::time::sleep(pause).await;
-        if code == Some(410) || self.trouble.failures % WATCH_FAILURES_BEFORE_RELIST == 0 {
+        if code == Some(410)
+            || self
+                .trouble
+                .failures
+                .is_multiple_of(WATCH_FAILURES_BEFORE_RELIST)
+        {
             self.restart();
         }
     }

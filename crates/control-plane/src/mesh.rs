@@ -120,6 +120,10 @@ pub(crate) struct Translation {
 }
 
 impl Translation {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what it stands between, each once"
+    )]
     pub(crate) fn new(
         base: Settings,
         mesh: &MeshConfig,

@@ -6,10 +6,12 @@ mod drain;
 pub mod keeper;
 pub mod limits;
 mod readiness;
+mod settle;
 mod signals;
 mod workers;
 
 pub use drain::{Drain, DrainTrigger, drain};
 pub use readiness::{Condition, Readiness};
+pub use settle::settle;
 pub use signals::Signals;
 pub use workers::{WorkerEnd, Workers};

@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
-use tulle_api::contract::{CONFIGMAP_ROOT, SYSTEM_NAMESPACE};
+use tulle_api::contract::{ANNOTATION_UNENROLL, CONFIGMAP_ROOT, SYSTEM_NAMESPACE};
 use tulle_api::k8s_openapi;
 use tulle_cluster::kube::ResourceExt;
 use tulle_cluster::{Api, Client, FIELD_MANAGER, Objects};
@@ -17,11 +17,10 @@ use crate::manifests::{LABEL_MANAGED_BY, MANAGED_BY, Phase, Rendered, objects};
 use crate::preflight::preflight;
 use crate::progress::{Event, Progress};
 use crate::ready::{Component, look};
-use crate::uninstall::ANNOTATION_UNENROLL;
 use crate::values::Values;
 
 /// On the namespace: it was made by an installation, so a removal may take it away.
-pub(crate) const ANNOTATION_CREATED: &str = "tulle.dev/created";
+pub(crate) const ANNOTATION_CREATED: &str = "tulle.mesh/created";
 
 /// How to install.
 #[derive(Clone, Copy, Debug)]

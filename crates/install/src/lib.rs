@@ -24,5 +24,5 @@ pub use preflight::{MINIMUM_MINOR, preflight};
 pub use progress::{Event, Progress, Silent};
 pub use ready::{Component, Readiness};
 pub use status::{ComponentStatus, NodeStatus, Status, status};
-pub use uninstall::{ANNOTATION_UNENROLL, UninstallOptions, Uninstalled, uninstall};
+pub use uninstall::{UninstallOptions, Uninstalled, uninstall};
 pub use values::{CniValues, PilotValues, ProxyValues, Resources, SetError, Values, ZtunnelValues};

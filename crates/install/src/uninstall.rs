@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
+use tulle_api::contract::ANNOTATION_UNENROLL;
 use tulle_api::contract::{ANNOTATION_REDIRECTION, CONFIGMAP_ROOT, SECRET_CA, SYSTEM_NAMESPACE};
 use tulle_api::k8s_openapi;
 use tulle_cluster::kube::ResourceExt;
@@ -22,9 +23,6 @@ use crate::preflight::{UNINSTALL, foreign, rights};
 use crate::progress::{Event, Progress};
 use crate::ready::{Component, look};
 use crate::values::Values;
-
-/// On the system namespace: the node agents take every pod out of the mesh and enrol none, as long as it is there.
-pub const ANNOTATION_UNENROLL: &str = "tulle.dev/unenroll";
 
 /// How to remove.
 #[derive(Clone, Copy, Debug)]
@@ -67,10 +65,12 @@ pub async fn uninstall(
         foreign(client).await
     })
     .await?;
-    let mut report = Uninstalled::default();
-    report.unenrolled = run
-        .step("pods taken out of the mesh", run.unenrol())
-        .await?;
+    let mut report = Uninstalled {
+        unenrolled: run
+            .step("pods taken out of the mesh", run.unenrol())
+            .await?,
+        ..Uninstalled::default()
+    };
     // The agents clean their nodes when they see that their DaemonSet is gone; they still need their rights for that.
     for component in [
         Component::NodeAgent,

@@ -2,6 +2,12 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p tulle-install --test golden` writes the file anew; read the difference before committing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

@@ -1,6 +1,10 @@
 //! Kubelet probes in real namespaces: the "client" end is the node. Needs root.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod support;
 

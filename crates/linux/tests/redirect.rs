@@ -1,6 +1,10 @@
 //! The redirect rules in real namespaces. Needs root.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod support;
 

@@ -1,5 +1,11 @@
 //! Socket options and handing listeners on, in real namespaces. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 mod support;
 
 use std::io::{ErrorKind, Read};

@@ -4,7 +4,7 @@
 //! serve, installs the redirect rules in each pod and keeps them in force, and installs the CNI plugin on the node.
 //! Its memory is in the pods themselves: after a restart it finds enrolled pods by their annotation and their rules.
 //!
-//! To take every pod of the mesh out, set the annotation [`ANNOTATION_UNENROLL`] to `true` on the mesh's own namespace:
+//! To take every pod of the mesh out, set the annotation `tulle.mesh/unenroll` to `true` on the mesh's own namespace:
 //! each agent releases its pods and takes no new ones until it is removed. The work is done when no pod carries
 //! `ambient.istio.io/redirection` any more.
 
@@ -37,7 +37,6 @@ use tulle_telemetry::Registry;
 
 pub use error::{EnrolError, Error, ProxyError};
 pub use options::Options;
-pub use pod::ANNOTATION_UNENROLL;
 
 use agent::Agent;
 use installer::Installer;

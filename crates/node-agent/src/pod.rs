@@ -6,15 +6,11 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use tulle_api::contract::{
     ANNOTATION_BYPASS_INBOUND, ANNOTATION_DNS_CAPTURE, ANNOTATION_REDIRECTION,
-    ANNOTATION_REROUTE_INTERFACES, ANNOTATION_SIDECAR_STATUS, DATAPLANE_MODE_AMBIENT,
-    DATAPLANE_MODE_NONE, LABEL_DATAPLANE_MODE, REDIRECTION_ENABLED,
+    ANNOTATION_REROUTE_INTERFACES, ANNOTATION_SIDECAR_STATUS, ANNOTATION_UNENROLL,
+    DATAPLANE_MODE_AMBIENT, DATAPLANE_MODE_NONE, LABEL_DATAPLANE_MODE, REDIRECTION_ENABLED,
 };
 use tulle_cluster::Key;
 use tulle_linux::Redirect;
-
-/// On the mesh's own namespace, value `true`: every pod leaves the mesh and none joins, until it is taken off.
-/// `tulle uninstall` sets it and waits until no pod carries the redirection annotation.
-pub const ANNOTATION_UNENROLL: &str = "tulle.dev/unenroll";
 
 /// On mirrors of static pods, by the kubelet: the UID that it and the container runtime use.
 const ANNOTATION_STATIC_UID: &str = "kubernetes.io/config.hash";

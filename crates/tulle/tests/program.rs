@@ -1,5 +1,11 @@
 //! The built program as a user runs it: exit codes, output, and what works without a cluster.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 use std::process::{Command, Output, Stdio};
 
 fn tulle(arguments: &[&str]) -> Command {

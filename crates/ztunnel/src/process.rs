@@ -101,6 +101,7 @@ async fn serve(options: Options) -> Result<(), Error> {
         types: client::default_types(),
     };
     tokio::spawn(client::run(config, discovery));
+    tokio::spawn(tulle_daemon::settle());
     let agent_socket = shared.options.agent_socket.clone();
     let follow = async move {
         if !continued {

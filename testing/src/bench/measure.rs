@@ -70,7 +70,7 @@ impl fmt::Display for Workload {
 }
 
 /// A way from client to server, and the processes that carry it.
-pub struct Path3 {
+pub struct Way {
     /// `direct`, `relay` or `tulle`.
     pub name: &'static str,
     /// A process in the client's network.
@@ -98,7 +98,7 @@ pub struct Sample {
     pub cpu_per_unit: f64,
 }
 
-impl Path3 {
+impl Way {
     /// Runs the client for some seconds.
     pub fn measure(&self, load: &Path, workload: Workload, seconds: f64) -> Result<Sample> {
         let before = self.cpu()?;

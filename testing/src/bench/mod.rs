@@ -5,19 +5,23 @@
 //! ratio to the relay, taken in the same run; absolute figures of a shared machine mean little.
 
 mod measure;
+mod operations;
 mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 use tulle_playground::{Progress, images};
 
 use crate::kubectl::{Kubectl, becomes};
 use crate::processes;
 use crate::stage::{Programs, Stage};
 
-pub use measure::{Path3, Sample, Workload};
+pub use measure::{Sample, Way, Workload};
+pub use operations::Operations;
+use operations::Steady;
 pub use report::print;
 
 /// Where the relays listen.
@@ -54,8 +58,17 @@ impl Drop for Relay {
     }
 }
 
+/// What the bench found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Findings {
+    /// Of the three paths.
+    pub samples: Vec<Sample>,
+    /// Of operations on the mesh.
+    pub operations: Operations,
+}
+
 /// Runs the whole bench on a playground of its own.
-pub fn run(options: &Options, progress: &mut Progress) -> Result<Vec<Sample>> {
+pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
     let image = images::program("docker.io/tulle/load:bench", &options.load, "/load")?;
     let name = format!("bench{}", std::process::id());
     let stage = Stage::start(&name, &options.programs, &[image], progress)?;
@@ -76,33 +89,35 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Vec<Sample>> {
         &format!("127.0.0.1:{RELAY_PORT}"),
         &to,
     )?;
-    let ztunnels = [
-        processes::ztunnel(kubectl, "node1")?,
-        processes::ztunnel(kubectl, "node2")?,
-    ];
     let paths = [
-        Path3 {
+        Way {
             name: "direct",
             from: plain.client,
             to: format!("{}:7000", plain.address),
             proxies: Vec::new(),
         },
-        Path3 {
+        Way {
             name: "relay",
             from: plain.client,
             to: format!("127.0.0.1:{RELAY_PORT}"),
             proxies: vec![processes_id(&near), processes_id(&far)],
         },
-        Path3 {
+        Way {
             name: "tulle",
             from: meshed.client,
             to: format!("{}:7000", meshed.address),
-            proxies: ztunnels
-                .iter()
-                .flat_map(|(keeper, worker)| [*keeper, *worker])
-                .collect(),
+            proxies: Vec::new(),
         },
     ];
+    let steady = Steady {
+        load: &options.load,
+        from: meshed.client,
+        to: &paths[2].to,
+    };
+    let operations = progress.step("memory, policies, killed workers", |_| {
+        operations::measure(kubectl, &steady, options.rounds)
+    })?;
+    let paths = with_workers(kubectl, paths)?;
     let mut samples = Vec::new();
     for round in 1..=options.rounds {
         for workload in Workload::ALL {
@@ -121,7 +136,21 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Vec<Sample>> {
             )?;
         }
     }
-    Ok(samples)
+    Ok(Findings {
+        samples,
+        operations,
+    })
+}
+
+/// The paths with the ztunnel processes of now: operations have killed some.
+fn with_workers(kubectl: &Kubectl, mut paths: [Way; 3]) -> Result<[Way; 3]> {
+    let mut proxies = Vec::new();
+    for node in ["node1", "node2"] {
+        let (keeper, worker) = processes::ztunnel(kubectl, node)?;
+        proxies.extend([keeper, worker]);
+    }
+    paths[2].proxies = proxies;
+    Ok(paths)
 }
 
 fn processes_id(relay: &Relay) -> i32 {

@@ -45,12 +45,13 @@ fn main() -> anyhow::Result<()> {
         rounds: cli.rounds,
         seconds: cli.seconds,
     };
-    let samples = run(&options, &mut Progress::stderr())?;
+    let findings = run(&options, &mut Progress::stderr())?;
     let mut out = std::io::stdout().lock();
     if cli.json {
-        serde_json::to_writer_pretty(&mut out, &samples)?;
+        serde_json::to_writer_pretty(&mut out, &findings)?;
     } else {
-        print(&samples, &mut out)?;
+        print(&findings.samples, &mut out)?;
+        findings.operations.print(&mut out)?;
     }
     Ok(())
 }

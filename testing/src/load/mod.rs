@@ -115,6 +115,8 @@ pub struct Outcome {
     pub errors: std::collections::BTreeMap<String, u64>,
     /// Longest time between two successes, milliseconds.
     pub longest_gap_ms: f64,
+    /// When the last success ended, milliseconds since 1970.
+    pub last_success_at_ms: f64,
     /// Per second of the run.
     pub rate: f64,
     /// Bytes moved (bulk).

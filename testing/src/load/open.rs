@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -38,6 +38,9 @@ impl Tally {
         let gap = now.duration_since(self.last_success).as_secs_f64() * 1e3;
         self.outcome.longest_gap_ms = self.outcome.longest_gap_ms.max(gap);
         self.last_success = now;
+        self.outcome.last_success_at_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |t| t.as_secs_f64() * 1e3);
         self.took
             .saturating_record(took.as_micros().try_into().unwrap_or(u64::MAX));
     }

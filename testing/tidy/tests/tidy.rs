@@ -1,5 +1,11 @@
 //! The house rules, applied to this workspace.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 use std::path::Path;
 use std::process::Command;
 

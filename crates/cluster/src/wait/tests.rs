@@ -57,7 +57,7 @@ async fn trouble_is_waited_out_and_refusals_are_not() {
 
 #[tokio::test]
 async fn a_probe_that_hangs_does_not_outlast_the_deadline() {
-    let wait = wait_until::<(), _>("x", SOON, || std::future::pending());
+    let wait = wait_until::<(), _>("x", SOON, std::future::pending);
     assert!(matches!(wait.await.unwrap_err(), Error::Deadline { .. }));
 }
 

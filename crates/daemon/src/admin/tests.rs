@@ -121,7 +121,7 @@ async fn a_body_that_is_too_large_is_refused() {
     assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_that_says_nothing_is_left() {
     let address = serving(Pages::new()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();

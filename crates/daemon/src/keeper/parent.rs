@@ -130,8 +130,15 @@ impl Keeper<'_> {
             let _ = socket.send(&Message::Terminate.encode(), &[]).await;
         }
         let mut buffer = [0; MESSAGE];
+        let settled = tokio::time::sleep(WORKER_PROVED);
+        tokio::pin!(settled);
+        let mut starting = true;
         loop {
             tokio::select! {
+                () = &mut settled, if starting => {
+                    starting = false;
+                    crate::settle::release_text();
+                }
                 received = socket.recv(&mut buffer) => match received {
                     Ok((0, _)) => return,
                     Ok((length, fds)) => self.apply(Message::decode(&buffer[..length]), fds),

@@ -13,7 +13,8 @@ async fn each_runs_on_a_thread_of_its_own() {
             let local = tokio::task::spawn_local(async {
                 std::thread::current().name().map(str::to_owned)
             });
-            to.lock().unwrap().insert((index, local.await.unwrap()));
+            let name = local.await.unwrap();
+            to.lock().unwrap().insert((index, name));
         }
     })
     .unwrap();

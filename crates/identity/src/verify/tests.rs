@@ -55,7 +55,7 @@ async fn refused_client(ca: &Ca, edit: impl FnOnce(&mut CertificateParams)) -> S
     let bad = ca.credentials(&SLEEP.parse().unwrap(), edit);
     let bad = Epoch::new(bad, TlsSettings::default()).unwrap();
     let (client, accepted) = shake(bad.client.config(), &server.server).await;
-    let why = accepted.err().expect("the server must refuse");
+    let why = accepted.expect_err("the server must refuse");
     assert!(client.is_err(), "the client must learn that it was refused");
     why
 }
@@ -65,7 +65,7 @@ async fn refused_server(ca: &Ca, edit: impl FnOnce(&mut CertificateParams)) -> S
     let bad = ca.credentials(&WEB.parse().unwrap(), edit);
     let bad = Epoch::new(bad, TlsSettings::default()).unwrap();
     let (connected, _) = shake(client.client.config(), &bad.server).await;
-    connected.err().expect("the client must refuse")
+    connected.expect_err("the client must refuse")
 }
 
 #[tokio::test]

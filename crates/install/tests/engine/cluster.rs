@@ -310,7 +310,7 @@ impl State {
                 });
             }
             "namespaces" if name == "istio-system" => {
-                let leave = object["metadata"]["annotations"]["tulle.dev/unenroll"] == "true";
+                let leave = object["metadata"]["annotations"]["tulle.mesh/unenroll"] == "true";
                 if leave && self.manner.lets_go {
                     for pod in self
                         .objects

@@ -1,5 +1,11 @@
 //! Installation and removal against a cluster in memory: the order, and every ending.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
 mod cluster;
 
 use std::sync::Mutex;
@@ -7,9 +13,10 @@ use std::time::Duration;
 
 use cluster::{Cluster, Manner};
 use serde_json::json;
+use tulle_api::contract::ANNOTATION_UNENROLL;
 use tulle_install::{
-    ANNOTATION_UNENROLL, Error, Event, InstallOptions, Installed, Progress, Silent,
-    UninstallOptions, Uninstalled, Values, install, uninstall,
+    Error, Event, InstallOptions, Installed, Progress, Silent, UninstallOptions, Uninstalled,
+    Values, install, uninstall,
 };
 
 const NAMESPACE: &str = "/api/v1/namespaces/istio-system";
@@ -92,7 +99,7 @@ async fn installing_again_changes_nothing_and_takes_back_a_removal() {
     install_on(&cluster, 5000).await.unwrap();
     let before = cluster.get(NAMESPACE).unwrap();
     assert_eq!(
-        before["metadata"]["annotations"]["tulle.dev/created"],
+        before["metadata"]["annotations"]["tulle.mesh/created"],
         "true"
     );
     let mut leaving = before.clone();

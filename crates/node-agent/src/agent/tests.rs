@@ -6,6 +6,7 @@ use super::*;
 
 use serde_json::json;
 use tokio::time::timeout;
+use tulle_api::contract::ANNOTATION_UNENROLL;
 use tulle_linux::redirect;
 
 use world::*;
@@ -233,7 +234,7 @@ async fn the_mesh_can_dismiss_everybody() {
         }
     );
     let dismissal =
-        json!({ "name": "istio-system", "annotations": { crate::ANNOTATION_UNENROLL: "true" } });
+        json!({ "name": "istio-system", "annotations": { ANNOTATION_UNENROLL: "true" } });
     world.namespace_is("istio-system", dismissal);
     assert_eq!(
         world.next().await,
