@@ -38,12 +38,14 @@ pub(crate) async fn provider(
 /// The same, for a worker's own purposes.
 pub(crate) async fn send(
     worker: &Rc<Worker>,
-    snapshot: &Snapshot,
+    snapshot: &Arc<Snapshot>,
     upstream: &Upstream,
     request: Request<Body>,
     http2: bool,
 ) -> Result<Response<Body>, String> {
-    let sending = async {
+    let (worker, snapshot, upstream) = (worker.clone(), snapshot.clone(), upstream.clone());
+    let time = upstream.timeout;
+    let sending = async move {
         match &upstream.service {
             Some(service) => {
                 let key = DestinationKey {
@@ -53,7 +55,7 @@ pub(crate) async fn send(
                 };
                 let destinations = &worker.shared.destinations;
                 let destination = destinations
-                    .get(snapshot, &key)
+                    .get(&snapshot, &key)
                     .map_err(|error| error.to_string())?;
                 let draw = Draw {
                     now: destinations.now(),
@@ -72,20 +74,24 @@ pub(crate) async fn send(
                     upgrade: None,
                     deadline: None,
                 };
-                upstream::send(worker, sending)
+                upstream::send(&worker, sending)
                     .await
                     .map(|answered| answered.response)
                     .map_err(|unsent| unsent.why.to_string())
             }
             None => {
                 let hop = Hop::Name(upstream.host.clone(), upstream.port);
-                upstream::send_to(worker, &hop, said_as(request, http2), None)
+                upstream::send_to(&worker, &hop, said_as(request, http2), None)
                     .await
                     .map_err(|unsent| unsent.why.to_string())
             }
         }
     };
-    within(upstream.timeout, sending).await
+    // On a task of its own: a call's stack is not to stand on top of a request's.
+    match tokio::task::spawn_local(within(time, sending)).await {
+        Ok(outcome) => outcome,
+        Err(ended) => Err(ended.to_string()),
+    }
 }
 
 /// The version of a request says which one is spoken.
@@ -120,7 +126,7 @@ pub(crate) async fn grpc(
 /// The same, for a worker's own purposes.
 pub(crate) async fn unary(
     worker: &Rc<Worker>,
-    snapshot: &Snapshot,
+    snapshot: &Arc<Snapshot>,
     upstream: &Upstream,
     method: &str,
     message: &[u8],

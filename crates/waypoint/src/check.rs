@@ -172,7 +172,7 @@ fn denied(status: u16, headers: HeaderMap, body: String) -> Verdict {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
     let mut reply =
         Reply::new(status, body, "ext_authz_denied").flagged(Flag::UnauthorizedExternal);
-    reply.headers = headers;
+    reply.headers = Box::new(headers);
     Verdict::Denied(reply)
 }
 

@@ -154,7 +154,10 @@ async fn terminate(
 
 /// TLS of listeners, made once of what it was made of.
 #[derive(Debug, Default)]
-pub(crate) struct ListenerTls(Mutex<HashMap<(Arc<str>, Arc<str>), Made>>);
+pub(crate) struct ListenerTls(Mutex<HashMap<ListenerName, Made>>);
+
+/// Gateway and section.
+type ListenerName = (Arc<str>, Arc<str>);
 
 #[derive(Debug)]
 struct Made {

@@ -238,7 +238,7 @@ fn cors(ruled: &Ruled, head: &Parts) -> Result<CorsDecision, Reply> {
     match decide::cors(policy, request) {
         CorsDecision::Answer(headers) => {
             let mut reply = Reply::new(StatusCode::OK, "", "cors_preflight");
-            reply.headers = headers;
+            reply.headers = Box::new(headers);
             Err(reply)
         }
         other => Ok(other),

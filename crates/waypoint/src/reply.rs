@@ -18,7 +18,7 @@ pub(crate) struct Reply {
     /// For the log, in Envoy's words where it has some.
     pub(crate) details: Arc<str>,
     /// Further headers.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Box<HeaderMap>,
     /// For gRPC clients, when the status does not say it.
     pub(crate) grpc: Option<grpc::Code>,
     /// What the endpoint's connection failed of, for the log.
@@ -32,7 +32,7 @@ impl Reply {
             text: text.into(),
             flag: None,
             details: details.into(),
-            headers: HeaderMap::new(),
+            headers: Box::default(),
             grpc: None,
             upstream_failure: None,
         }
@@ -59,7 +59,7 @@ impl Reply {
             Some(code) => grpc::answer(code, &self.text),
             None => grpc::local_answer(is_grpc, self.status, &self.text),
         };
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::LocalSet;
@@ -98,6 +99,41 @@ pub(crate) fn echo(netns: &NetNs, port: u16, greeting: &'static str) {
             });
         }
     });
+}
+
+/// A collector of spans: takes every gRPC message, and remembers it.
+pub(crate) fn collector(netns: &NetNs, port: u16) -> Arc<Mutex<Vec<Vec<u8>>>> {
+    let listener = listen(netns, port);
+    let taken: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let remembered = taken.clone();
+    run(move || async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let taken = remembered.clone();
+            let handler = async move |request: Request| {
+                assert_eq!(
+                    request.head.uri.path(),
+                    "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+                );
+                let (body, _) = request.body.collect(1 << 20).await.unwrap();
+                taken.lock().unwrap().push(body.to_vec());
+                let mut trailers = http::HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().unwrap());
+                let empty_message = vec![0; 5];
+                let mut response =
+                    http::Response::new(Body::with_trailers(empty_message, trailers));
+                let kind = "application/grpc".parse().unwrap();
+                response.headers_mut().insert("content-type", kind);
+                response
+            };
+            tokio::task::spawn_local(async move {
+                let settings = Settings::default();
+                let _ = serve(tcp, &settings, std::future::pending(), handler).await;
+            });
+        }
+    });
+    taken
 }
 
 /// First line: name, peer and authority of the tunnel. Then method, target and headers, one a line, then the body.

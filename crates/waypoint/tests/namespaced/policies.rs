@@ -5,9 +5,14 @@ use tulle_model::{AppProtocol, Service};
 use tulle_policy::Target;
 use tulle_policy::http::{Action, Clause, HttpPolicy, Match, Rule, Test, TextAttribute, TextMatch};
 use tulle_policy::jwt::{Authentication, ClaimHeader, JwtRule, Keys};
-use tulle_proto::{AUTHENTICATION_TYPE, HTTP_POLICY_TYPE, RATE_LIMIT_TYPE};
+use tulle_policy::observe::{Observe, Telemetry, Tracing};
+use tulle_policy::settings::{ExtAuthzHttp, OpenTelemetry, Provider, ProxySettings, Upstream};
+use tulle_proto::{
+    AUTHENTICATION_TYPE, HTTP_POLICY_TYPE, PROXY_SETTINGS_TYPE, RATE_LIMIT_TYPE, TELEMETRY_TYPE,
+};
 use tulle_route::resource::{KeyPart, Limit, LimitScope, ObjectKey, Rate, RateLimit};
 
+use crate::application;
 use crate::client::{Answer, ask, get};
 use crate::mesh::{Mesh, Pod, service, workload};
 
@@ -263,4 +268,151 @@ fn more_than_the_limit_is_answered_with_429() {
     world
         .mesh
         .logged(&["\"GET /limited HTTP/1.1\" 429 RL rate_limited{RateLimitPolicy/shop/three}"]);
+}
+
+fn provider_at(service: &Service, port: u16) -> Upstream {
+    Upstream {
+        service: Some(service.key()),
+        host: service.hostname.clone(),
+        port,
+        timeout: std::time::Duration::from_secs(10),
+    }
+}
+
+impl World {
+    /// Another service, in clear, at port 80.
+    fn service_in_clear(&mut self, name: &str, vip: &str, protocol: AppProtocol) -> (Service, Pod) {
+        let known = service(name, vip, &[(80, 8080, protocol)]);
+        self.mesh.control.service(&known);
+        let pod = self.mesh.pod(name);
+        let mut at = workload(&pod);
+        at.tunnel = tulle_model::Tunnel::None;
+        at.services = vec![(known.key(), known.ports.clone())];
+        self.mesh.control.workload(&at);
+        self.mesh.knows(&format!("Pod/shop/{name}"));
+        (known, pod)
+    }
+
+    fn provider(&self, name: &str, provider: Provider) {
+        let settings = ProxySettings {
+            providers: [(name.into(), provider)].into(),
+            ..ProxySettings::default()
+        };
+        self.mesh
+            .control
+            .put(PROXY_SETTINGS_TYPE, "mesh", &settings);
+        self.mesh.knows(&format!("\"{name}\""));
+    }
+}
+
+#[test]
+fn somebody_outside_decides() {
+    let mut world = world();
+    let (guard, pod) = world.service_in_clear("guard", "10.96.0.7", AppProtocol::Http11);
+    application::outside(&pod.netns, 8080, "guard");
+    world.provider(
+        "guard-provider",
+        Provider::ExtAuthzHttp(ExtAuthzHttp {
+            upstream: provider_at(&guard, 80),
+            path_prefix: "/check".into(),
+            fail_open: false,
+            status_on_error: 403,
+            include_headers: vec!["x-fail".into()],
+            add_headers: Default::default(),
+            body: None,
+            to_upstream: Vec::new(),
+            to_client_on_deny: Vec::new(),
+            to_client_on_allow: Vec::new(),
+        }),
+    );
+    let action = Action::Custom {
+        provider: "guard-provider".into(),
+    };
+    let prefix = tulle_policy::http::PathMatch::Text(TextMatch::Prefix("/guarded".into()));
+    let path = Test::Path {
+        values: vec![prefix],
+        not: Vec::new(),
+    };
+    let target = Target::Service(world.web.key());
+    world.policy(&policy("shop/guarded", target, action, vec![path]));
+    assert_eq!(world.ask(&world.alice, get("/guarded")).status, 200);
+    let denied = world.ask(&world.alice, get("/guarded").header("x-fail", "401"));
+    assert_eq!(
+        (denied.status, denied.body.as_str()),
+        (401, "failed on purpose")
+    );
+    world
+        .mesh
+        .logged(&["\"GET /guarded HTTP/1.1\" 401 UAEX ext_authz_denied"]);
+    // Whose answer is no decision refuses.
+    let silent = world.ask(&world.alice, get("/guarded").header("x-fail", "500"));
+    assert_eq!(silent.status, 403);
+    // Nobody is asked about the rest.
+    let free = world.ask(&world.alice, get("/free").header("x-fail", "404"));
+    assert_eq!(free.body, "failed on purpose");
+}
+
+#[test]
+fn spans_reach_the_collector_and_the_trace_goes_on() {
+    let mut world = world();
+    let (otel, pod) = world.service_in_clear("otel", "10.96.0.8", AppProtocol::Grpc);
+    let taken = application::collector(&pod.netns, 8080);
+    world.provider(
+        "otel-provider",
+        Provider::OpenTelemetry(OpenTelemetry {
+            upstream: provider_at(&otel, 80),
+            longest_tag: None,
+            http: None,
+            headers: Default::default(),
+        }),
+    );
+    let telemetry = Telemetry {
+        gateway: "shop/waypoint".into(),
+        all: Observe {
+            tracing: Some(Tracing {
+                providers: vec!["otel-provider".into()],
+                sampling: 100.0,
+                report_disabled: false,
+                propagation_disabled: false,
+                tags: Default::default(),
+                istio_tags: true,
+            }),
+            ..Observe::default()
+        },
+        ..Telemetry::default()
+    };
+    world
+        .mesh
+        .control
+        .put(TELEMETRY_TYPE, "shop/waypoint", &telemetry);
+    world.mesh.knows("\"sampling\": 100.0");
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let answer = world.ask(&world.alice, get("/traced").header("traceparent", &parent));
+    let passed = answer.saw("traceparent").unwrap();
+    assert!(
+        passed.starts_with(&format!("00-{trace}-")) && passed != parent,
+        "{passed}"
+    );
+    let span = u64::from_str_radix(&passed[36..52], 16).unwrap();
+    let wanted: Vec<Vec<u8>> = vec![
+        u128::from_str_radix(trace, 16)
+            .unwrap()
+            .to_be_bytes()
+            .to_vec(),
+        span.to_be_bytes().to_vec(),
+        0x00f0_67aa_0ba9_02b7u64.to_be_bytes().to_vec(),
+        b"web.shop.svc.cluster.local:80/*".to_vec(),
+        b"istio.source_workload".to_vec(),
+        b"service.name".to_vec(),
+    ];
+    world.mesh.eventually("the span", || {
+        let taken = taken.lock().unwrap();
+        let holds = |body: &Vec<u8>| {
+            wanted
+                .iter()
+                .all(|part| body.windows(part.len()).any(|w| w == &part[..]))
+        };
+        taken.iter().any(holds).then_some(())
+    });
 }
