@@ -53,12 +53,11 @@ pub(crate) async fn send(
                     port: upstream.port,
                     subset: None,
                 };
-                let destinations = &worker.shared.destinations;
-                let destination = destinations
-                    .get(&snapshot, &key)
+                let destination = worker
+                    .destination(&snapshot, &key)
                     .map_err(|error| error.to_string())?;
                 let draw = Draw {
-                    now: destinations.now(),
+                    now: worker.shared.destinations.now(),
                     dice: rand::random(),
                     hash: None,
                     tried: &[],

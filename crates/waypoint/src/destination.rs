@@ -229,10 +229,18 @@ impl Destinations {
         snapshot: &Snapshot,
         key: &DestinationKey,
     ) -> Result<Arc<Destination>, NoDestination> {
+        {
+            let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+            let ready = table.ready.get(key);
+            let known = ready.filter(|r| r.checked.load(Relaxed) >= snapshot.generation);
+            if let Some(ready) = known {
+                return Ok(ready.clone());
+            }
+        }
         let made_of = made_of(snapshot, key)?;
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = table.ready.get(key) {
-            if ready.checked.load(Relaxed) >= snapshot.generation || ready.made_of.is(&made_of) {
+            if ready.made_of.is(&made_of) {
                 ready.checked.fetch_max(snapshot.generation, Relaxed);
                 return Ok(ready.clone());
             }

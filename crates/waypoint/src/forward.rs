@@ -175,11 +175,7 @@ fn way(exchange: &Exchange, ruled: &Ruled, backend: Option<usize>) -> Result<Way
         port,
         subset,
     };
-    let found = exchange
-        .worker
-        .shared
-        .destinations
-        .get(&exchange.snapshot, &key);
+    let found = exchange.worker.destination(&exchange.snapshot, &key);
     found
         .map(Way::Destination)
         .map_err(|error| unavailable(&Failure::Destination(error)))
@@ -281,6 +277,6 @@ pub(crate) fn destination_of(
         port: port.unwrap_or(exchange.client.port()),
         subset: subset.clone(),
     };
-    let table = &exchange.worker.shared.destinations;
-    table.get(&exchange.snapshot, &key).ok()
+    let worker = &exchange.worker;
+    worker.destination(&exchange.snapshot, &key).ok()
 }

@@ -264,7 +264,7 @@ fn way(
         source_namespace: namespace,
     };
     let get = |key: DestinationKey| {
-        let found = worker.shared.destinations.get(snapshot, &key);
+        let found = worker.destination(snapshot, &key);
         found
             .map(Way::Destination)
             .map_err(|error| Refused::Failed(Failure::Destination(error)))

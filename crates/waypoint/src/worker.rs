@@ -21,10 +21,10 @@ use tulle_telemetry::{ConnectionMetrics, Counter, RequestMetrics, RequestShard, 
 
 use crate::board::Board;
 use crate::connection;
-use crate::destination::{Destination, Destinations};
+use crate::destination::{Destination, DestinationKey, Destinations, NoDestination};
 use crate::inbound::Arrival;
 use crate::keyring::Keyring;
-use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, LAST_TURN};
+use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, DESTINATIONS, LAST_TURN};
 use crate::listener::ListenerTls;
 use crate::options::Options;
 use crate::state::{Snapshot, State};
@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Pool<TunnelKey>,
     /// Connections of requests to endpoints.
     pub(crate) upstreams: tulle_http::upstream::Pool<UpstreamKey>,
+    /// Destinations, and the snapshot that they are good for.
+    ready: RefCell<HashMap<DestinationKey, (u64, Arc<Destination>)>>,
     /// Round robin and the like, by destination.
     cursors: RefCell<HashMap<u64, Cursor>>,
     /// On their way to collectors.
@@ -118,6 +120,7 @@ impl Worker {
             connections: shared.connections.shard(),
             pool: Pool::new(shared.options.hbone.clone()),
             upstreams: tulle_http::upstream::Pool::new(),
+            ready: RefCell::default(),
             cursors: RefCell::default(),
             spans: Spans::default(),
             mirrors: Cell::default(),
@@ -134,6 +137,30 @@ impl Worker {
     /// Whether there is no room for another connection.
     pub(crate) fn full(&self) -> bool {
         self.active.get() >= CONNECTIONS_PER_WORKER
+    }
+
+    /// A destination as `snapshot` has it; looked up once per snapshot.
+    pub(crate) fn destination(
+        &self,
+        snapshot: &Snapshot,
+        key: &DestinationKey,
+    ) -> Result<Arc<Destination>, NoDestination> {
+        let mut ready = self.ready.borrow_mut();
+        if let Some((generation, found)) = ready.get(key)
+            && *generation == snapshot.generation
+        {
+            return Ok(found.clone());
+        }
+        if ready.len() >= DESTINATIONS {
+            ready.clear();
+        }
+        let found = self.shared.destinations.get(snapshot, key);
+        match &found {
+            Ok(found) => ready.insert(key.clone(), (snapshot.generation, found.clone())),
+            // What is gone is not to be held.
+            Err(_) => ready.remove(key),
+        };
+        found
     }
 
     /// Chooses an endpoint; it counts as busy for as long as the answer lives.
