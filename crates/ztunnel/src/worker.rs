@@ -184,7 +184,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut commands: mpsc::Receiver<Comman
     }
     for loops in worker.pods.borrow().values() {
         loops.close_captured();
-        loops.close_hbone();
+        loops.close_rest();
     }
     worker.wait_for_none(&worker.accepting).await;
     worker.tunnels.drain();
@@ -212,7 +212,7 @@ async fn remove(worker: Rc<Worker>, pod: Arc<Pod>) {
         () = tokio::time::sleep(POD_LINGER) => {}
         _ = drain.begun() => {}
     }
-    loops.close_hbone();
+    loops.close_rest();
     worker.pool.retire_where(|key| key.pod == pod.netns.id());
     worker
         .connections

@@ -55,13 +55,16 @@ impl Loops {
 
     /// Ends accepting what the redirect captured.
     pub(super) fn close_captured(&self) {
-        let ends = self.captured.iter().chain(&self.dns);
-        ends.for_each(|end| end.tell(()));
+        self.captured.iter().for_each(|end| end.tell(()));
     }
 
-    /// Ends accepting tunnels.
-    pub(super) fn close_hbone(&self) {
-        self.hbone.tell(());
+    /// Ends accepting what may still come after the redirect is gone: tunnels of peers that do not know yet, and DNS queries from
+    /// ports that conntrack remembers as redirected.
+    pub(super) fn close_rest(&self) {
+        self.dns
+            .iter()
+            .chain([&self.hbone])
+            .for_each(|end| end.tell(()));
     }
 }
 
