@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Stack of a worker thread. Connections live on the heap; this holds one poll.
-pub const WORKER_STACK: usize = 512 << 10;
+/// Stack of a worker thread: address space, of which only what is used is memory. Connections live on the heap; this holds one poll of
+/// the deepest future, a request through a waypoint.
+pub const WORKER_STACK: usize = 2 << 20;
 /// Connections to one admin listener at the same time; more wait in its backlog.
 pub const ADMIN_CONNECTIONS: usize = 64;
 /// Body of an admin request.
