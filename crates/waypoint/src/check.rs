@@ -82,7 +82,8 @@ pub(crate) async fn custom(
                 StatusCode::FORBIDDEN,
                 "RBAC: access denied",
                 &authorize::details(&cause),
-            ));
+            )
+            .because(&cause));
         }
     };
     for ask in asked {

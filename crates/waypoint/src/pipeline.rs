@@ -139,7 +139,8 @@ fn authorize(
                 StatusCode::FORBIDDEN,
                 "RBAC: access denied",
                 &authorize::details(&cause),
-            ))
+            )
+            .because(&cause))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tulle_http::body::Body;
 use tulle_http::grpc;
+use tulle_policy::http::Cause;
 use tulle_telemetry::Flag;
 
 /// An answer that is made here, and why.
@@ -21,7 +22,7 @@ pub(crate) struct Reply {
     pub(crate) headers: Box<HeaderMap>,
     /// For gRPC clients, when the status does not say it.
     pub(crate) grpc: Option<grpc::Code>,
-    /// What the endpoint's connection failed of, for the log.
+    /// What the endpoint's connection failed of, or in words why a policy refused: for the log.
     pub(crate) upstream_failure: Option<Arc<str>>,
 }
 
@@ -40,6 +41,12 @@ impl Reply {
 
     pub(crate) fn flagged(mut self, flag: Flag) -> Self {
         self.flag = Some(flag);
+        self
+    }
+
+    /// Says in words why. Details are Envoy's, and of a request that no policy allows they name none.
+    pub(crate) fn because(mut self, cause: &Cause) -> Self {
+        self.upstream_failure = Some(cause.to_string().into());
         self
     }
 
