@@ -137,7 +137,7 @@ async fn shake_hands(
                 return Ok(flights);
             }
             Err(error) => {
-                flights.last_words(tcp, connection);
+                flights.last_words(tcp, connection, &mut received);
                 return Err(error);
             }
         }
@@ -241,14 +241,21 @@ impl Flights {
         Ok(())
     }
 
-    /// Tells the peer why, if the socket takes it at once. What else it sent is not looked at: one fatal alert is enough.
-    fn last_words(&mut self, tcp: &TcpStream, connection: &mut impl Handshake) {
+    /// Tells the peer why, if the socket takes it at once. `received` is what the failed step left.
+    fn last_words(
+        &mut self,
+        tcp: &TcpStream,
+        connection: &mut impl Handshake,
+        received: &mut Vec<u8>,
+    ) {
         for _ in 0..MAX_LAST_FLIGHTS {
-            let Ok(state @ ConnectionState::EncodeTlsData(_)) = connection.process(&mut []).state
-            else {
+            let UnbufferedStatus { discard, state, .. } = connection.process(received);
+            let Ok(state @ ConnectionState::EncodeTlsData(_)) = state else {
                 break;
             };
-            if self.step(state).is_err() {
+            let encoded = self.step(state);
+            received.drain(..discard);
+            if encoded.is_err() {
                 break;
             }
         }
