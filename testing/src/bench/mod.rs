@@ -76,6 +76,21 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
     let kubectl = &stage.kubectl;
     let meshed = deploy(kubectl, "meshed", true)?;
     let plain = deploy(kubectl, "plain", false)?;
+    let meshed_server = format!("{}:7000", meshed.address);
+    let steady = Steady {
+        load: &options.load,
+        from: meshed.client,
+        to: &meshed_server,
+    };
+    // Before the workers are looked up: this kills some.
+    let operations = progress.step("memory, policies, killed workers", |_| {
+        operations::measure(kubectl, &steady, options.rounds)
+    })?;
+    let mut ztunnels = Vec::new();
+    for node in ["node1", "node2"] {
+        let (keeper, worker) = processes::ztunnel(kubectl, node)?;
+        ztunnels.extend([keeper, worker]);
+    }
     let far = relay(
         &options.load,
         plain.server,
@@ -105,19 +120,10 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
         Way {
             name: "tulle",
             from: meshed.client,
-            to: format!("{}:7000", meshed.address),
-            proxies: Vec::new(),
+            to: meshed_server.clone(),
+            proxies: ztunnels,
         },
     ];
-    let steady = Steady {
-        load: &options.load,
-        from: meshed.client,
-        to: &paths[2].to,
-    };
-    let operations = progress.step("memory, policies, killed workers", |_| {
-        operations::measure(kubectl, &steady, options.rounds)
-    })?;
-    let paths = with_workers(kubectl, paths)?;
     let mut samples = Vec::new();
     for round in 1..=options.rounds {
         for workload in Workload::ALL {
@@ -140,17 +146,6 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
         samples,
         operations,
     })
-}
-
-/// The paths with the ztunnel processes of now: operations have killed some.
-fn with_workers(kubectl: &Kubectl, mut paths: [Way; 3]) -> Result<[Way; 3]> {
-    let mut proxies = Vec::new();
-    for node in ["node1", "node2"] {
-        let (keeper, worker) = processes::ztunnel(kubectl, node)?;
-        proxies.extend([keeper, worker]);
-    }
-    paths[2].proxies = proxies;
-    Ok(paths)
 }
 
 fn processes_id(relay: &Relay) -> i32 {
