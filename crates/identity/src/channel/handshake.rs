@@ -152,6 +152,9 @@ trait Handshake {
         &'c mut self,
         received: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// Whether records wait to be encoded.
+    fn has_unsent(&self) -> bool;
 }
 
 impl Handshake for UnbufferedClientConnection {
@@ -163,6 +166,10 @@ impl Handshake for UnbufferedClientConnection {
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(received)
     }
+
+    fn has_unsent(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Handshake for UnbufferedServerConnection {
@@ -173,6 +180,10 @@ impl Handshake for UnbufferedServerConnection {
         received: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(received)
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -241,7 +252,10 @@ impl Flights {
         Ok(())
     }
 
-    /// Tells the peer why, if the socket takes it at once. `received` is what the failed step left.
+    /// Tells the peer why, if the socket takes it at once: the rest of a flight, the alert.
+    ///
+    /// `received` is what the failed step left. rustls is asked only while it has something to send: it hands that out before it
+    /// looks at `received` again, which would fail a second time and queue a second alert.
     fn last_words(
         &mut self,
         tcp: &TcpStream,
@@ -249,6 +263,9 @@ impl Flights {
         received: &mut Vec<u8>,
     ) {
         for _ in 0..MAX_LAST_FLIGHTS {
+            if !connection.has_unsent() {
+                break;
+            }
             let UnbufferedStatus { discard, state, .. } = connection.process(received);
             let Ok(state @ ConnectionState::EncodeTlsData(_)) = state else {
                 break;

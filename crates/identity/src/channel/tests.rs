@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tulle_model::Identity;
 
@@ -195,7 +196,6 @@ fn plaintext_after_the_handshake_is_refused() {
 #[test]
 fn a_peer_that_speaks_rustls_streams_understands_us() {
     run(async {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let authority = Authority::new_self_signed("cluster.local").unwrap();
         let (client_epoch, server_epoch) =
             (epoch(&authority, "client"), epoch(&authority, "server"));
@@ -245,18 +245,36 @@ fn rubbish_instead_of_a_handshake() {
     run(async {
         let authority = Authority::new_self_signed("cluster.local").unwrap();
         let server_epoch = epoch(&authority, "server");
-        for rubbish in [
-            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-            vec![0; 300],
-            vec![22, 3, 1, 0, 5, 1, 0, 0, 1, 9],
-            vec![22, 3, 1, 64, 0],
+        // What is refused is refused with one alert, whatever else lies in the buffer; what is cut off just ends.
+        for (rubbish, alerts) in [
+            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), 1),
+            (vec![0; 300], 1),
+            (vec![22, 3, 1, 0, 5, 1, 0, 0, 1, 9], 1),
+            (vec![22, 3, 1, 64, 0], 0),
+            // A hello that is none, and more of the same behind it.
+            ([22, 3, 1, 0, 5, 1, 0, 0, 1, 9].repeat(20), 1),
+            // A fragment of a message, then a record of an unknown type.
+            (vec![22, 3, 1, 0, 4, 1, 0, 1, 0, 99, 3, 1, 0, 1, 0], 1),
         ] {
-            let (near, far) = pair().await;
-            near.try_write(&rubbish).unwrap();
-            drop(near);
+            let (mut near, far) = pair().await;
+            near.write_all(&rubbish).await.unwrap();
+            near.shutdown().await.unwrap();
             assert!(server(&far, &server_epoch.server).await.is_err());
+            drop(far);
+            assert_eq!(alert_records(&mut near).await, alerts, "{rubbish:?}");
         }
     });
+}
+
+/// Plaintext alert records until the end of the connection; nothing else may come.
+async fn alert_records(socket: &mut TcpStream) -> usize {
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).await.unwrap();
+    assert_eq!(all.len() % 7, 0, "{all:?}");
+    for record in all.chunks(7) {
+        assert_eq!(record[..6], [21, 3, 3, 0, 2, 2], "{all:?}");
+    }
+    all.len() / 7
 }
 
 proptest! {
