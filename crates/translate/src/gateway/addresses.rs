@@ -112,13 +112,23 @@ impl Cluster {
         for hostname in &view.services {
             self.reach(hostname, ready, view, &mut reached);
         }
-        for asked in &view.addresses {
+        for (place, asked) in view.addresses.iter().enumerate() {
             let given = reached.addresses.iter().any(|given| given.value == *asked);
-            if !given && !reached.addresses.is_empty() {
+            if given {
+                continue;
+            }
+            if !reached.addresses.is_empty() {
                 reached.unusable = true;
                 reached
                     .missing
                     .push(format!("address {asked} was not given"));
+            } else if place > 0 {
+                // A Service asks its load balancer for one address: the first.
+                reached.unusable = true;
+                reached.missing.push(format!(
+                    "address {asked} cannot be had beside {}",
+                    view.addresses[0]
+                ));
             }
         }
         if reached.addresses.is_empty() {

@@ -40,8 +40,8 @@ impl Cluster {
         }
         let sets = view
             .sets
-            .values()
-            .filter(|problem| problem.is_none())
+            .iter()
+            .filter(|(set, problem)| set_accepted(view, set, problem.as_ref()).problem.is_none())
             .count();
         let status = Status::Gateway(GatewayStatus {
             addresses,
@@ -102,25 +102,7 @@ impl Cluster {
         let key = ParentKey::ListenerSet(named.clone());
         let attached = self.attached_routes(&key, &gateway, view);
         let listeners = listener_statuses(view, Some(named), &attached, generation);
-        let own = || {
-            view.listeners
-                .iter()
-                .filter(|l| l.set.as_ref() == Some(named))
-        };
-        let invalid = own().filter(|l| !l.valid()).count();
-        let accepted = match problem {
-            Some(problem) => Told::refused(problem.clone()),
-            None if invalid == 0 => Told::accepted(),
-            None if invalid == own().count() => Told::refused(Problem::new(
-                "ListenersNotValid",
-                "None of the ListenerSet's listeners are valid",
-            )),
-            None => Told {
-                fine: "ListenersNotValid",
-                message: "One or more of the ListenerSet's listeners are invalid".to_owned(),
-                ..Told::accepted()
-            },
-        };
+        let accepted = set_accepted(view, named, problem.as_ref());
         let programmed = Told {
             kind: "Programmed",
             fine: "Programmed",
@@ -233,6 +215,29 @@ fn accepted(view: &View) -> Told {
             message: "One or more of the Gateway's listeners are invalid".to_owned(),
             ..Told::accepted()
         }
+    }
+}
+
+/// A ListenerSet that may attach is accepted as long as one of its listeners is valid.
+fn set_accepted(view: &View, set: &Named, problem: Option<&Problem>) -> Told {
+    let own = || {
+        view.listeners
+            .iter()
+            .filter(|l| l.set.as_ref() == Some(set))
+    };
+    let invalid = own().filter(|l| !l.valid()).count();
+    match problem {
+        Some(problem) => Told::refused(problem.clone()),
+        None if invalid == 0 => Told::accepted(),
+        None if invalid == own().count() => Told::refused(Problem::new(
+            "ListenersNotValid",
+            "None of the ListenerSet's listeners are valid",
+        )),
+        None => Told {
+            fine: "ListenersNotValid",
+            message: "One or more of the ListenerSet's listeners are invalid".to_owned(),
+            ..Told::accepted()
+        },
     }
 }
 

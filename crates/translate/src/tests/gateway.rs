@@ -502,6 +502,14 @@ fn addresses_and_programmed() {
     let unusable = json!([{"type": "IPAddress", "value": "192.0.2.1"}, {"type": "IPAddress", "value": "198.51.100.1"}]);
     world.set("Gateway", "infra/g", with(unusable));
     assert_eq!(programmed(&world).0, "False AddressNotUsable");
+    // The load balancer has nothing to give for the first; the second is not even asked for.
+    world.set("Service", "infra/g-istio", balanced(json!([])));
+    assert_eq!(programmed(&world).0, "False AddressNotUsable");
+    world.set(
+        "Service",
+        "infra/g-istio",
+        balanced(json!([{"ip": "192.0.2.1"}])),
+    );
     world.set(
         "Gateway",
         "infra/g",
@@ -751,6 +759,11 @@ fn listener_sets() {
         set("2025-01-02T00:00:00Z", entry("g.test")),
     );
     assert_eq!(accepted(&world, "web/ls"), "True Accepted");
+    assert_eq!(
+        world.gateway_status("infra/g").attached_listener_sets,
+        1,
+        "those that are accepted"
+    );
     for loser in ["web/newer", "web/rival"] {
         assert_eq!(
             accepted(&world, loser),
