@@ -5,6 +5,7 @@
 
 mod access;
 mod connections;
+mod edits;
 #[cfg(test)]
 mod fixtures;
 pub mod limits;
@@ -20,6 +21,7 @@ pub use connections::{
     ConnectionEnds, ConnectionLabels, ConnectionMetrics, ConnectionSeries, Reporter, ResponseFlags,
     SecurityPolicy, Shard,
 };
+pub use edits::{MetricSet, TagEdits};
 pub use logging::{
     Level, LogError, flush_logs, init_logging, log_levels, register_log_metrics, reset_log_levels,
     set_log_levels,
@@ -31,6 +33,6 @@ pub use registry::{
 pub use request_log::{FormatError, RequestFormat, RequestRecord};
 pub use requests::{
     Flag, Flags, Outcome, RequestEnds, RequestMetrics, RequestProtocol, RequestSecurity,
-    RequestSeries, RequestShard, TagEdits,
+    RequestSeries, RequestShard,
 };
 pub use text::write_rfc3339;

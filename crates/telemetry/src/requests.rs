@@ -10,7 +10,7 @@ mod shard;
 mod store;
 
 pub use flags::{Flag, Flags};
-pub use labels::{Outcome, RequestEnds, RequestProtocol, RequestSecurity, TagEdits};
+pub use labels::{Outcome, RequestEnds, RequestProtocol, RequestSecurity};
 pub use series::RequestSeries;
 pub use shard::RequestShard;
 pub use store::RequestMetrics;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tulle_model::{Identity, Service, Workload};
 
+use crate::edits::{MetricSet, TagEdits};
+
 /// Which side of a connection reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reporter {
@@ -113,6 +115,7 @@ pub struct ConnectionLabels {
     destination: Option<WorkloadLabels>,
     service: Option<ServiceLabels>,
     security: SecurityPolicy,
+    edits: Option<Arc<TagEdits>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,6 +149,7 @@ impl From<&ConnectionEnds<'_>> for ConnectionLabels {
                 namespace: s.namespace.clone(),
             }),
             security: ends.security,
+            edits: None,
         }
     }
 }
@@ -174,19 +178,35 @@ impl ConnectionLabels {
             destination: None,
             service: None,
             security: SecurityPolicy::Unknown,
+            edits: None,
         }
     }
 
-    /// Name and value of each label, in the contract's order.
+    /// The same, changed as users ask.
+    pub(super) fn edited(mut self, edits: Arc<TagEdits>) -> Self {
+        self.edits = Some(edits);
+        self
+    }
+
+    pub(super) fn reporter(&self) -> Reporter {
+        self.reporter
+    }
+
+    /// The metrics that show it.
+    pub(super) fn shown(&self) -> MetricSet {
+        TagEdits::shown(self.edits.as_ref())
+    }
+
+    /// Name and value of each label, in the contract's order, edits applied.
     pub(super) fn encode<'a>(
         &'a self,
         text: &'a PrincipalText,
         flags: &'a str,
-    ) -> Vec<(&'static str, &'a str)> {
+    ) -> Vec<(&'a str, &'a str)> {
         let source = self.source.as_ref();
         let destination = self.destination.as_ref();
         let service = self.service.as_ref();
-        let mut labels = vec![
+        let mut labels: Vec<(&str, &str)> = vec![
             ("reporter", self.reporter.as_str()),
             ("source_workload", or_unknown(source.map(|w| &w.workload))),
             (
@@ -272,6 +292,9 @@ impl ConnectionLabels {
                 ),
                 ("destination_zone", or_unknown(destination.map(|w| &w.zone))),
             ]);
+        }
+        if let Some(edits) = &self.edits {
+            edits.apply(&mut labels);
         }
         labels
     }

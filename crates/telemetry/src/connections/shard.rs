@@ -10,6 +10,7 @@ use tulle_model::{Identity, Service, Workload};
 
 use super::labels::{ConnectionEnds, ConnectionLabels, Reporter, ResponseFlags, SecurityPolicy};
 use super::store::ShardStore;
+use crate::edits::TagEdits;
 use crate::limits::{REMEMBERED_LOOKUPS, SERIES_IDLE, SERIES_PER_SHARD};
 
 /// Counters of the connections with one set of labels, in one shard.
@@ -114,7 +115,7 @@ impl Shard {
             self.touch(&found.series);
             return found.series.clone();
         }
-        let series = self.find(&mut tables, ends);
+        let series = self.find(&mut tables, ConnectionLabels::from(ends));
         self.touch(&series);
         if tables.lookups.len() >= REMEMBERED_LOOKUPS {
             tables.lookups.clear();
@@ -131,14 +132,27 @@ impl Shard {
         series
     }
 
-    fn find(&self, tables: &mut Tables, ends: &ConnectionEnds<'_>) -> Arc<ConnectionSeries> {
-        let mut labels = ConnectionLabels::from(ends);
+    /// The series of a connection whose labels users changed.
+    pub fn edited_series(
+        &self,
+        ends: &ConnectionEnds<'_>,
+        edits: &Arc<TagEdits>,
+    ) -> Arc<ConnectionSeries> {
+        let mut tables = self.tables.borrow_mut();
+        let labels = ConnectionLabels::from(ends).edited(edits.clone());
+        let series = self.find(&mut tables, labels);
+        self.touch(&series);
+        series
+    }
+
+    fn find(&self, tables: &mut Tables, mut labels: ConnectionLabels) -> Arc<ConnectionSeries> {
+        let reporter = labels.reporter();
         if let Some(series) = tables.series.get(&labels) {
             return series.clone();
         }
         if tables.series.len() >= SERIES_PER_SHARD {
             self.store.overflowed();
-            labels = ConnectionLabels::overflow(ends.reporter);
+            labels = ConnectionLabels::overflow(reporter);
             if let Some(series) = tables.series.get(&labels) {
                 return series.clone();
             }

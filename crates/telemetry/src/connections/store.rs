@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::labels::{ConnectionLabels, PrincipalText, Reporter, ResponseFlags};
 use super::shard::{ConnectionSeries, Shard, Sockets};
+use crate::edits::MetricSet;
 use crate::limits::SERIES_IDLE;
 use crate::registry::{Encoder, Registry};
 
@@ -117,56 +118,50 @@ impl ConnectionMetrics {
     fn encode(&self, out: &mut Encoder) {
         let sums = self.sums();
         let texts: Vec<PrincipalText> = sums.keys().map(|l| PrincipalText::of(l)).collect();
-        let rows = || {
+        let rows = Rows(
             sums.iter()
                 .zip(&texts)
                 .map(|((l, t), text)| (&**l, t, text))
-        };
-        let family = |out: &mut Encoder, name: &str, help: &str, value: fn(&Totals) -> u64| {
+                .collect(),
+        );
+        let family = |out: &mut Encoder, name: &str, help: &str, values: Values<'_>| {
             out.describe(name, "counter", help);
-            for (labels, totals, text) in rows() {
-                out.sample(
-                    name,
-                    "_total",
-                    &labels.encode(text, "-"),
-                    value(totals) as f64,
-                );
+            for (labels, value) in values {
+                out.sample(name, "_total", &labels, value as f64);
             }
         };
+        let opened = rows.values(MetricSet::TCP_OPENED, |t| t.opened);
         family(
             out,
             "istio_tcp_connections_opened",
             "TCP connections opened",
-            |t| t.opened,
+            opened,
         );
+        let mut closed = rows.values(MetricSet::TCP_CLOSED, |t| t.closed);
+        closed.extend(rows.failures());
         family(
             out,
             "istio_tcp_connections_closed",
             "TCP connections closed",
-            |t| t.closed,
+            closed,
         );
-        for (labels, totals, text) in rows() {
-            failures(out, "istio_tcp_connections_closed", labels, totals, text);
-        }
-        out.describe(
+        family(
+            out,
             "istio_tcp_connections_failed",
-            "counter",
             "TCP connections that failed, or were refused or cut",
+            rows.failures(),
         );
-        for (labels, totals, text) in rows() {
-            failures(out, "istio_tcp_connections_failed", labels, totals, text);
-        }
         family(
             out,
             "istio_tcp_received_bytes",
             "Bytes from client to server",
-            |t| t.received,
+            rows.values(MetricSet::TCP_RECEIVED, |t| t.received),
         );
         family(
             out,
             "istio_tcp_sent_bytes",
             "Bytes from server to client",
-            |t| t.sent,
+            rows.values(MetricSet::TCP_SENT, |t| t.sent),
         );
         self.encode_sockets(out);
         let name = "tulle_connection_series_overflowed";
@@ -175,12 +170,8 @@ impl ConnectionMetrics {
             "counter",
             "Connections counted in the overflow series",
         );
-        out.sample(
-            name,
-            "_total",
-            &[],
-            self.inner.overflowed.load(Relaxed) as f64,
-        );
+        let overflowed = self.inner.overflowed.load(Relaxed);
+        out.sample(name, "_total", &[], overflowed as f64);
     }
 
     fn encode_sockets(&self, out: &mut Encoder) {
@@ -225,21 +216,35 @@ impl ConnectionMetrics {
     }
 }
 
-fn failures(
-    out: &mut Encoder,
-    name: &str,
-    labels: &ConnectionLabels,
-    totals: &Totals,
-    text: &PrincipalText,
-) {
-    for (flag, count) in ResponseFlags::ALL.iter().zip(totals.failed) {
-        if count > 0 {
-            out.sample(
-                name,
-                "_total",
-                &labels.encode(text, flag.as_str()),
-                count as f64,
-            );
+/// What a scrape shows of each series.
+struct Rows<'a>(Vec<(&'a ConnectionLabels, &'a Totals, &'a PrincipalText)>);
+
+/// By labels as they are shown: of two series that differ only in a label that users took away, one is left.
+type Values<'a> = BTreeMap<Vec<(&'a str, &'a str)>, u64>;
+
+impl<'a> Rows<'a> {
+    fn values(&self, metric: MetricSet, value: fn(&Totals) -> u64) -> Values<'a> {
+        let mut values = Values::new();
+        for (labels, totals, text) in &self.0 {
+            if labels.shown().has(metric) {
+                *values.entry(labels.encode(text, "-")).or_default() += value(totals);
+            }
         }
+        values
+    }
+
+    /// By flag. They are shown where closed connections are.
+    fn failures(&self) -> Values<'a> {
+        let mut values = Values::new();
+        let shown = self.0.iter();
+        for (labels, totals, text) in shown.filter(|(l, ..)| l.shown().has(MetricSet::TCP_CLOSED)) {
+            let failed = ResponseFlags::ALL.iter().zip(totals.failed);
+            for (flag, count) in failed.filter(|(_, count)| *count > 0) {
+                *values
+                    .entry(labels.encode(text, flag.as_str()))
+                    .or_default() += count;
+            }
+        }
+        values
     }
 }

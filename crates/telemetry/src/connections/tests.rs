@@ -1,9 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tulle_model::Identity;
 
 use super::*;
+use crate::edits::{MetricSet, TagEdits};
 use crate::fixtures::{service, workload};
 use crate::limits::SERIES_PER_SHARD;
 use crate::registry::{Format, Registry};
@@ -84,6 +86,48 @@ fn nothing_known_is_unknown_and_has_no_locality() {
     assert!(line.ends_with(
         ",request_protocol=\"tcp\",response_flags=\"-\",connection_security_policy=\"unknown\"} 1"
     ));
+}
+
+#[test]
+fn users_change_labels_and_leave_metrics_out() {
+    let (registry, metrics) = metrics();
+    let shard = metrics.shard();
+    let edits = Arc::new(TagEdits {
+        metrics: MetricSet::TCP_OPENED.with(MetricSet::TCP_CLOSED),
+        upsert: vec![("port".into(), "6379".into())],
+        remove: vec!["source_workload".into(), "source_principal".into()],
+    });
+    for name in ["one", "two"] {
+        let client = workload(name);
+        let principal = client.identity();
+        let mut ends = unknown(Reporter::Waypoint);
+        (ends.source, ends.source_principal) = (Some(&client), Some(&principal));
+        // All that tells the two apart is taken away.
+        let mut edits = TagEdits::clone(&edits);
+        edits.remove.extend(
+            [
+                "source_canonical_service",
+                "source_app",
+                "source_canonical_revision",
+            ]
+            .map(Arc::from),
+        );
+        let series = shard.edited_series(&ends, &Arc::new(edits));
+        series.open();
+        series.bytes(1, 1);
+        series.fail(ResponseFlags::Denied);
+    }
+    let opened = lines(&registry, "istio_tcp_connections_opened_total");
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    assert!(opened[0].contains("port=\"6379\"") && opened[0].ends_with(" 2"));
+    let failed = lines(&registry, "istio_tcp_connections_failed_total");
+    assert!(failed.len() == 1 && failed[0].ends_with(" 2"), "{failed:?}");
+    for gone in [
+        "istio_tcp_sent_bytes_total",
+        "istio_tcp_received_bytes_total",
+    ] {
+        assert!(lines(&registry, gone).is_empty(), "{gone}");
+    }
 }
 
 #[test]

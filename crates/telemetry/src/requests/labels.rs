@@ -6,6 +6,7 @@ use tulle_model::{Identity, Service, Workload};
 
 use super::flags::Flags;
 use crate::connections::Reporter;
+use crate::edits::{MetricSet, TagEdits};
 
 /// What a request is, to metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,15 +25,6 @@ pub enum RequestSecurity {
     None,
     /// The reporter cannot tell (gateways).
     Unknown,
-}
-
-/// Changes of labels that the Telemetry API asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TagEdits {
-    /// Added, or another value.
-    pub upsert: Vec<(Arc<str>, Arc<str>)>,
-    /// Left out.
-    pub remove: Vec<Arc<str>>,
 }
 
 /// The two ends of a request, as the reporter knows them.
@@ -56,7 +48,7 @@ pub struct RequestEnds<'a> {
     pub protocol: RequestProtocol,
     /// How it came.
     pub security: RequestSecurity,
-    /// What users changed about the labels.
+    /// What users changed about the labels, and for which metrics.
     pub edits: Option<&'a Arc<TagEdits>>,
 }
 
@@ -144,6 +136,11 @@ impl RequestLabels {
         }
     }
 
+    /// The metrics that show it.
+    pub(super) fn shown(&self) -> MetricSet {
+        TagEdits::shown(self.edits.as_ref())
+    }
+
     pub(super) fn is_grpc(&self) -> bool {
         self.protocol == RequestProtocol::Grpc
     }
@@ -198,7 +195,7 @@ impl RequestLabels {
             ("connection_security_policy", self.security_text()),
         ]);
         if let Some(edits) = &self.edits {
-            edit(&mut labels, edits);
+            edits.apply(&mut labels);
         }
         labels
     }
@@ -272,16 +269,6 @@ fn push_workload<'a>(
         or(workload.map(|w| &w.cluster), UNKNOWN),
     ];
     labels.extend(names.into_iter().zip(values));
-}
-
-fn edit<'a>(labels: &mut Vec<(&'a str, &'a str)>, edits: &'a TagEdits) {
-    labels.retain(|(name, _)| !edits.remove.iter().any(|gone| **gone == **name));
-    for (name, value) in &edits.upsert {
-        match labels.iter_mut().find(|(known, _)| **known == **name) {
-            Some((_, old)) => *old = value,
-            None => labels.push((name, value)),
-        }
-    }
 }
 
 const UNKNOWN: &str = "unknown";

@@ -44,7 +44,7 @@ impl Distribution {
         self.sum.fetch_add(thousandths, Relaxed);
     }
 
-    fn add(&self, other: &Self) {
+    pub(super) fn add(&self, other: &Self) {
         for (to, from) in self.buckets.iter().zip(&other.buckets) {
             to.fetch_add(from.load(Relaxed), Relaxed);
         }

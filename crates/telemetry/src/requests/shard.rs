@@ -12,6 +12,7 @@ use super::labels::{Outcome, RequestEnds, RequestLabels, RequestProtocol, Reques
 use super::series::RequestSeries;
 use super::store::ShardStore;
 use crate::connections::Reporter;
+use crate::edits::TagEdits;
 use crate::limits::{REMEMBERED_LOOKUPS, SERIES_IDLE, SERIES_PER_SHARD};
 
 /// The metrics of one worker. Stays on its thread.
@@ -40,6 +41,8 @@ struct Lookup {
     special: Option<&'static str>,
     protocol: RequestProtocol,
     security: RequestSecurity,
+    /// By value: they are made for each request.
+    edits: Option<Arc<TagEdits>>,
     outcome: Outcome,
 }
 
@@ -64,12 +67,6 @@ impl RequestShard {
     /// The series of a request.
     pub fn series(&self, ends: &RequestEnds<'_>, outcome: Outcome) -> Arc<RequestSeries> {
         let mut tables = self.tables.borrow_mut();
-        if ends.edits.is_some() {
-            // Made for this request: looking it up by address would find nothing.
-            let series = self.find(&mut tables, ends, outcome);
-            self.touch(&series);
-            return series;
-        }
         let lookup = Lookup::new(ends, outcome);
         if let Some(found) = tables.lookups.get(&lookup) {
             self.touch(&found.series);
@@ -160,6 +157,7 @@ impl Lookup {
             special: ends.special,
             protocol: ends.protocol,
             security: ends.security,
+            edits: ends.edits.cloned(),
             outcome,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::labels::{RequestLabels, Texts};
 use super::series::{BOUNDS, Distribution, RequestSeries};
 use super::shard::RequestShard;
+use crate::edits::MetricSet;
 use crate::limits::SERIES_IDLE;
 use crate::registry::{Encoder, Registry};
 
@@ -90,44 +91,54 @@ impl RequestMetrics {
             .map(|((labels, series), texts)| Row {
                 labels: labels.encode(texts),
                 series,
+                shown: labels.shown(),
                 grpc: labels.is_grpc(),
             })
             .collect();
-        counter(out, "istio_requests", "Requests", &rows, |s| &s.requests);
+        let of = |metric: MetricSet| grouped(rows.iter().filter(move |row| row.shown.has(metric)));
+        let grpc = |metric: MetricSet| {
+            grouped(
+                rows.iter()
+                    .filter(move |row| row.grpc && row.shown.has(metric)),
+            )
+        };
+        counter(
+            out,
+            ("istio_requests", "Requests"),
+            of(MetricSet::REQUEST_COUNT),
+            |s| &s.requests,
+        );
         histogram(
             out,
-            "istio_request_duration_milliseconds",
-            "Duration of requests",
-            &rows,
+            (
+                "istio_request_duration_milliseconds",
+                "Duration of requests",
+            ),
+            of(MetricSet::REQUEST_DURATION),
             |s| &s.duration,
         );
         histogram(
             out,
-            "istio_request_bytes",
-            "Sizes of requests",
-            &rows,
+            ("istio_request_bytes", "Sizes of requests"),
+            of(MetricSet::REQUEST_SIZE),
             |s| &s.request_bytes,
         );
         histogram(
             out,
-            "istio_response_bytes",
-            "Sizes of responses",
-            &rows,
+            ("istio_response_bytes", "Sizes of responses"),
+            of(MetricSet::RESPONSE_SIZE),
             |s| &s.response_bytes,
         );
-        let grpc: Vec<Row<'_>> = rows.into_iter().filter(|row| row.grpc).collect();
         counter(
             out,
-            "istio_request_messages",
-            "gRPC messages from clients",
-            &grpc,
+            ("istio_request_messages", "gRPC messages from clients"),
+            grpc(MetricSet::GRPC_REQUESTS),
             |s| &s.request_messages,
         );
         counter(
             out,
-            "istio_response_messages",
-            "gRPC messages from servers",
-            &grpc,
+            ("istio_response_messages", "gRPC messages from servers"),
+            grpc(MetricSet::GRPC_RESPONSES),
             |s| &s.response_messages,
         );
         let name = "tulle_request_series_overflowed";
@@ -158,31 +169,44 @@ impl RequestMetrics {
 struct Row<'a> {
     labels: Vec<(&'a str, &'a str)>,
     series: &'a RequestSeries,
+    shown: MetricSet,
     grpc: bool,
 }
 
+/// Series by their labels as they are shown: of two that differ only in a label that users took away, one is left.
+type Grouped<'r> = BTreeMap<&'r [(&'r str, &'r str)], Vec<&'r RequestSeries>>;
+
+fn grouped<'r>(rows: impl Iterator<Item = &'r Row<'r>>) -> Grouped<'r> {
+    let mut grouped = Grouped::new();
+    for row in rows {
+        grouped.entry(&row.labels).or_default().push(row.series);
+    }
+    grouped
+}
+
+/// Name and what it counts.
+type Family = (&'static str, &'static str);
+
 fn counter(
     out: &mut Encoder,
-    name: &str,
-    help: &str,
-    rows: &[Row<'_>],
+    (name, help): Family,
+    rows: Grouped<'_>,
     value: fn(&RequestSeries) -> &AtomicU64,
 ) {
     if rows.is_empty() {
         return;
     }
     out.describe(name, "counter", help);
-    for row in rows {
-        let value = value(row.series).load(Relaxed);
-        out.sample(name, "_total", &row.labels, value as f64);
+    for (labels, series) in rows {
+        let sum: u64 = series.iter().map(|s| value(s).load(Relaxed)).sum();
+        out.sample(name, "_total", labels, sum as f64);
     }
 }
 
 fn histogram(
     out: &mut Encoder,
-    name: &str,
-    help: &str,
-    rows: &[Row<'_>],
+    (name, help): Family,
+    rows: Grouped<'_>,
     of: fn(&RequestSeries) -> &Distribution,
 ) {
     if rows.is_empty() {
@@ -190,9 +214,11 @@ fn histogram(
     }
     out.describe(name, "histogram", help);
     let bounds = BOUNDS.map(|bound| bound.to_string());
-    for row in rows {
-        let (below, count, sum) = of(row.series).read();
-        let mut labels = row.labels.clone();
+    for (labels, series) in rows {
+        let sum = Distribution::default();
+        series.iter().for_each(|s| sum.add(of(s)));
+        let (below, count, sum) = sum.read();
+        let mut labels = labels.to_vec();
         for (bound, below) in bounds.iter().zip(below) {
             labels.push(("le", bound));
             out.sample(name, "_bucket", &labels, below as f64);

@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::connections::Reporter;
+use crate::edits::{MetricSet, TagEdits};
 use crate::fixtures::{service, workload};
 use crate::registry::{Format, Registry};
 
@@ -112,29 +114,89 @@ fn grpc_has_its_status_and_messages_and_unknown_is_said() {
     assert_eq!(value("istio_response_messages_total"), "4");
 }
 
+/// Edits for some metrics.
+fn edits(metrics: MetricSet, upsert: &[(&str, &str)], remove: &[&str]) -> Arc<TagEdits> {
+    let pair = |(name, value): &(&str, &str)| ((*name).into(), (*value).into());
+    Arc::new(TagEdits {
+        metrics,
+        upsert: upsert.iter().map(pair).collect(),
+        remove: remove.iter().map(|name| (*name).into()).collect(),
+    })
+}
+
+/// Lines of a family.
+fn lines<'t>(text: &'t str, family: &str) -> Vec<&'t str> {
+    let lines = text.lines();
+    lines
+        .filter(|l| l.starts_with(&format!("{family}{{")))
+        .collect()
+}
+
 #[test]
 fn labels_are_edited_as_users_ask() {
     let registry = Registry::new();
     let shard = RequestMetrics::new(&registry).shard();
-    let edits = std::sync::Arc::new(TagEdits {
-        upsert: vec![
-            ("path".into(), "/a".into()),
-            ("source_app".into(), "me".into()),
-        ],
-        remove: vec!["response_flags".into()],
-    });
+    let wanted = [("path", "/a"), ("source_app", "me")];
+    let edits = edits(MetricSet::ALL, &wanted, &["response_flags"]);
     let mut ends = nobody(RequestProtocol::Http);
     ends.edits = Some(&edits);
     shard
         .series(&ends, Outcome::default())
         .request(Duration::ZERO, 0, 0);
     let text = scrape(&registry);
-    let line = text
-        .lines()
-        .find(|l| l.starts_with("istio_requests_total"))
-        .unwrap();
+    let line = lines(&text, "istio_requests_total")[0];
     assert!(line.contains("path=\"/a\"") && line.contains("source_app=\"me\""));
     assert!(!line.contains("response_flags"));
+}
+
+#[test]
+fn each_metric_has_its_own_labels_or_is_not_shown() {
+    let registry = Registry::new();
+    let shard = RequestMetrics::new(&registry).shard();
+    let count = edits(MetricSet::REQUEST_COUNT, &[("port", "80")], &[]);
+    // Neither durations nor sizes of requests are wanted.
+    let rest = edits(MetricSet::RESPONSE_SIZE, &[], &[]);
+    for edits in [&count, &rest] {
+        let mut ends = nobody(RequestProtocol::Http);
+        ends.edits = Some(edits);
+        shard
+            .series(&ends, Outcome::default())
+            .request(Duration::ZERO, 1, 1);
+    }
+    let text = scrape(&registry);
+    let counted = lines(&text, "istio_requests_total");
+    assert!(
+        counted.len() == 1 && counted[0].contains("port=\"80\""),
+        "{text}"
+    );
+    let sizes = lines(&text, "istio_response_bytes_count");
+    assert!(sizes.len() == 1 && !sizes[0].contains("port="), "{text}");
+    assert!(!text.contains("istio_request_duration") && !text.contains("istio_request_bytes"));
+}
+
+#[test]
+fn series_that_differ_only_in_a_label_that_is_gone_are_one() {
+    let registry = Registry::new();
+    let shard = RequestMetrics::new(&registry).shard();
+    let edits = edits(MetricSet::ALL, &[], &["response_code"]);
+    for code in [200, 404, 404] {
+        let mut ends = nobody(RequestProtocol::Http);
+        ends.edits = Some(&edits);
+        let outcome = Outcome {
+            code,
+            ..Outcome::default()
+        };
+        let series = shard.series(&ends, outcome);
+        series.request(Duration::from_millis(7), 10, 10);
+    }
+    let text = scrape(&registry);
+    let counted = lines(&text, "istio_requests_total");
+    assert!(counted.len() == 1 && counted[0].ends_with(" 3"), "{text}");
+    let durations = lines(&text, "istio_request_duration_milliseconds_sum");
+    assert!(
+        durations.len() == 1 && durations[0].ends_with(" 21"),
+        "{text}"
+    );
 }
 
 #[test]
