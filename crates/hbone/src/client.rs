@@ -71,15 +71,17 @@ impl Tunnel {
     /// # Errors
     /// When the peer refuses, resets, does not answer in time, or the tunnel is lost.
     pub async fn open(&self, request: &Connect) -> Result<Opened, OpenError> {
-        self.open_or_unprocessed(request)
+        self.open_or_unprocessed(request, None)
             .await
             .map_err(|failed| failed.error)
     }
 
-    /// The same; a failure says whether the peer surely did nothing about the request.
+    /// The same; a failure says whether the peer surely did nothing about the request. What `app` has to say meanwhile follows the
+    /// request at once.
     pub(crate) async fn open_or_unprocessed(
         &self,
         request: &Connect,
+        app: Option<&TcpStream>,
     ) -> Result<Opened, OpenFailed> {
         let block = request
             .encode()
@@ -89,10 +91,18 @@ impl Tunnel {
             unprocessed: true,
         })?;
         let deadline = self.core().settings.answer_deadline;
-        let answer = poll_fn(|cx| poll_answer(&stream.state, cx));
+        let state = &stream.state;
+        let answer = poll_fn(|cx| {
+            let answer = poll_answer(state, cx);
+            if let (Poll::Pending, 0, Some(app)) = (&answer, state.early.get(), app) {
+                self.core().send_early(state, app, cx);
+            }
+            answer
+        });
         let answer = tokio::time::timeout(deadline, answer)
             .await
-            .map_err(|_| OpenFailed::from(OpenError::Deadline(deadline)))??;
+            .unwrap_or_else(|_| Err(OpenError::Deadline(deadline).into()))
+            .map_err(|failed| failed.after(state.early.get()))?;
         match answer.status {
             200 => Ok(Opened {
                 stream,
@@ -151,6 +161,16 @@ impl From<OpenError> for OpenFailed {
             error,
             unprocessed: false,
         }
+    }
+}
+
+impl OpenFailed {
+    /// The same after so many bytes of the application had gone.
+    fn after(self, early: usize) -> Self {
+        if early == 0 || self.unprocessed {
+            return self;
+        }
+        OpenError::Unsure(Box::new(self.error)).into()
     }
 }
 

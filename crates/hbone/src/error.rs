@@ -89,4 +89,8 @@ pub enum OpenError {
     /// We asked for something that cannot be sent.
     #[error("the CONNECT request cannot be sent: {0}")]
     Invalid(&'static str),
+    /// It failed when the application's first bytes were on their way already. Nobody knows whether they arrived, so they must
+    /// not be sent to anybody else.
+    #[error("{0}; the application's first bytes were on their way, so nobody else is asked")]
+    Unsure(Box<OpenError>),
 }

@@ -8,6 +8,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::client::{Opened, Tunnel};
@@ -88,6 +89,21 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
         connect: impl AsyncFnOnce() -> Result<Tunnel, E>,
         request: &Connect,
     ) -> Result<Opened, PoolError<E>> {
+        self.open_for(key, connect, request, None).await
+    }
+
+    /// The same for an application whose first bytes may follow the request before it is answered. They are taken from its socket
+    /// when the stream is relayed; until then they are there for whoever is asked next.
+    ///
+    /// # Errors
+    /// As [`Pool::open`].
+    pub async fn open_for<E: 'static>(
+        &self,
+        key: K,
+        connect: impl AsyncFnOnce() -> Result<Tunnel, E>,
+        request: &Connect,
+        app: Option<&TcpStream>,
+    ) -> Result<Opened, PoolError<E>> {
         let mut connect = Some(connect);
         let mut retried = false;
         loop {
@@ -98,7 +114,7 @@ impl<K: Hash + Eq + Clone + 'static> Pool<K> {
                     None => continue,
                 },
             };
-            match tunnel.open_or_unprocessed(request).await {
+            match tunnel.open_or_unprocessed(request, app).await {
                 Ok(opened) => return Ok(opened),
                 Err(failed) if failed.unprocessed && !fresh && !retried => {
                     // Dead, or taking no streams: the next one comes from elsewhere.

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 pub use plain::plain;
 
 use crate::frame::code;
+use crate::socket::with_scratch;
 use crate::stream::{App, Fate, StreamState};
 use crate::tunnel::Core;
 use crate::{Error, Stream, limits};
@@ -86,8 +87,13 @@ impl Stream {
             records: 1,
             app_told: false,
         };
-        relay.state.attach(Rc::clone(&app));
-        let reason = poll_fn(|cx| relay.poll(cx, stop.as_mut())).await;
+        let reason = match relay.take_early() {
+            Ok(()) => {
+                relay.state.attach(Rc::clone(&app));
+                poll_fn(|cx| relay.poll(cx, stop.as_mut())).await
+            }
+            Err(_) => EndReason::AppReset,
+        };
         relay.finish(&reason);
         RelayEnd {
             to_tunnel: counters.to_tunnel.get(),
@@ -133,6 +139,22 @@ impl Relay<'_> {
             None if self.app_told && self.state.sent_end.get() => Poll::Ready(EndReason::Clean),
             None => Poll::Pending,
         }
+    }
+
+    /// Takes from the application what went before the answer came.
+    fn take_early(&mut self) -> io::Result<()> {
+        let socket = self.app.socket.borrow();
+        while self.state.early.get() > 0 {
+            let left = self.state.early.get();
+            let n = with_scratch(|scratch| socket.try_read(&mut scratch.bytes[..left]))?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.state.early.set(left - n);
+            let counter = &self.app.counters.to_tunnel;
+            counter.set(counter.get() + n as u64);
+        }
+        Ok(())
     }
 
     /// Hands on what the application did not take at once, and the end.

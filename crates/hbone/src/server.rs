@@ -132,6 +132,12 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whether the client did not wait for the answer.
+    #[cfg(test)]
+    pub(crate) fn early_bytes(&self) -> bool {
+        self.stream.state.has_kept()
+    }
+
     /// Answers with an error status and ends the stream.
     pub fn refuse(self, status: u16) {
         let mut block = Vec::new();

@@ -112,6 +112,8 @@ pub(crate) struct StreamState {
     pub(crate) waiting: Cell<bool>,
     /// CONNECT was answered (either role).
     pub(crate) answered: Cell<bool>,
+    /// Bytes of the application that went before the answer came. They are still in its socket.
+    pub(crate) early: Cell<usize>,
     pub(crate) answer: RefCell<Option<Answer>>,
     fate: RefCell<Option<Fate>>,
 }
@@ -134,6 +136,7 @@ impl StreamState {
             sent_end: Cell::new(false),
             waiting: Cell::new(false),
             answered: Cell::new(false),
+            early: Cell::new(0),
             answer: RefCell::new(None),
             fate: RefCell::new(None),
         }

@@ -209,6 +209,26 @@ impl Core {
         }
     }
 
+    /// Lets the application's first bytes follow their CONNECT before the answer is there: that saves a round trip. They stay in
+    /// the socket until it is: if the peer refuses, they are somebody else's.
+    pub(crate) fn send_early(&self, state: &StreamState, app: &TcpStream, cx: &mut Context<'_>) {
+        let mut inner = self.inner.borrow_mut();
+        let limit = state.send_window().min(inner.send.available());
+        if inner.is_closed() || !inner.writer.has_room() || limit == 0 {
+            return;
+        }
+        match inner.writer.peek(state.id, app, limit, cx) {
+            Ok(0) => {}
+            Ok(n) => {
+                inner.send.consume(n);
+                state.consume(n);
+                state.early.set(n);
+                inner.wake_driver();
+            }
+            Err(error) => inner.survive(Err(error)),
+        }
+    }
+
     /// Tells the peer that it may send more on a stream.
     pub(crate) fn release(&self, state: &StreamState, bytes: usize) {
         if let Some(increment) = state.release(bytes) {

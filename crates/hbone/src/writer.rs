@@ -1,7 +1,9 @@
 //! What goes out: frames are sealed as they are made, into one buffer that is written by one system call per wake-up.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::task::{Context, Poll};
 
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tulle_identity::channel::{KEY_UPDATE_RECORD, OVERHEAD, RecordError};
 
@@ -126,6 +128,28 @@ impl Writer {
         .map_err(DataError::App)?;
         self.seal_data(stream, n, before, after)
             .map_err(DataError::Record)?;
+        Ok(n)
+    }
+
+    /// What an application has said so far, as one DATA frame, without taking it from its socket. 0: nothing, or only the end.
+    pub(crate) fn peek(
+        &mut self,
+        stream: u32,
+        app: &TcpStream,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<usize, RecordError> {
+        self.update_key()?;
+        let (before, after) = self.transport.margins();
+        let before = before + HEAD;
+        self.reserve(before + MAX_PAYLOAD + after);
+        let from = self.end + before;
+        let mut place = ReadBuf::new(&mut self.buffer[from..from + limit.min(MAX_PAYLOAD)]);
+        // A socket that fails is the relay's business, once the answer is there.
+        let Poll::Ready(Ok(n)) = app.poll_peek(cx, &mut place) else {
+            return Ok(0);
+        };
+        self.seal_data(stream, n, before, after)?;
         Ok(n)
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tulle_hbone::OpenError;
 use tulle_identity::GetError;
 use tulle_model::{NoEndpoint, ServiceKey};
 use tulle_telemetry::ResponseFlags;
@@ -166,12 +167,12 @@ impl Failure {
             Self::Denied(_) | Self::DeniedLater(_) | Self::Bypassed(_) => ResponseFlags::Denied,
             Self::Certificate(_) => ResponseFlags::Identity,
             Self::DialTimeout { hint, .. } if !hint.is_empty() => ResponseFlags::NetworkPolicy,
-            Self::Tunnel(error) | Self::Open(tulle_hbone::OpenError::Tunnel(error)) => {
-                match error {
-                    tulle_hbone::Error::Tls(_) => ResponseFlags::TlsFailure,
-                    _ => ResponseFlags::Http2Handshake,
-                }
-            }
+            Self::Tunnel(error) => lost(error),
+            Self::Open(error) => match error {
+                OpenError::Tunnel(error) => lost(error),
+                OpenError::Unsure(error) => Self::Open((**error).clone()).flags(),
+                _ => ResponseFlags::Connect,
+            },
             _ => ResponseFlags::Connect,
         }
     }
@@ -182,11 +183,18 @@ impl Failure {
             Self::Dial { .. } | Self::DialTimeout { .. } | Self::Tunnel(_) | Self::Lookup(_) => {
                 true
             }
-            Self::Open(tulle_hbone::OpenError::Refused { status }) => *status == 503,
-            Self::Open(tulle_hbone::OpenError::Invalid(_)) => false,
+            Self::Open(OpenError::Refused { status }) => *status == 503,
+            Self::Open(OpenError::Invalid(_) | OpenError::Unsure(_)) => false,
             Self::Open(_) => true,
             _ => false,
         }
+    }
+}
+
+fn lost(tunnel: &tulle_hbone::Error) -> ResponseFlags {
+    match tunnel {
+        tulle_hbone::Error::Tls(_) => ResponseFlags::TlsFailure,
+        _ => ResponseFlags::Http2Handshake,
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
             }
         };
         let connecting = match look_up(&worker, &client, original, &mut route).await {
-            Ok(()) => connect(&worker, &pod, &client, &route, source).await,
+            Ok(()) => connect(&worker, &pod, &client, &route, source, &app).await,
             Err(failure) => Err(failure),
         };
         if let (Err(failure), Some(endpoint), true) = (&connecting, &route.workload, route.drawn)
@@ -139,6 +139,7 @@ async fn connect(
     client: &Arc<Workload>,
     route: &Route,
     source: SocketAddr,
+    app: &TcpStream,
 ) -> Result<Upstream, Failure> {
     let mark = worker.shared.options.mark;
     match &route.hop {
@@ -165,7 +166,10 @@ async fn connect(
                 expected: expected.clone(),
             };
             let make = async || make_tunnel(worker, pod, &key.source, *to, expected).await;
-            let opened = worker.pool.open(key.clone(), make, &request).await;
+            let opened = worker
+                .pool
+                .open_for(key.clone(), make, &request, Some(app))
+                .await;
             match opened {
                 Ok(opened) => Ok(Upstream::Tunnel(opened.stream)),
                 Err(PoolError::Connect(failure)) => Err((*failure).clone()),

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tulle_model::Identity;
@@ -233,5 +234,123 @@ fn a_tunnel_that_is_made_while_its_key_is_retired_is_not_kept() {
         pool.retire_where(|_| true);
         opening.await.unwrap().unwrap();
         assert_eq!(pool.tunnels(), 0);
+    });
+}
+
+/// The two ends of a connection of an application that has said `hello`.
+async fn app_that_said_hello() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut app = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (near, _) = listener.accept().await.unwrap();
+    app.write_all(b"hello").await.unwrap();
+    near.readable().await.unwrap();
+    (app, near)
+}
+
+/// A tunnel, and its server, which answers nobody by itself.
+async fn tunnel_and_server() -> (Tunnel, Connection) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    let begin = |tcp, role| {
+        let peer = Identity::new("cluster.local", "test", "peer");
+        let settings = Settings::default();
+        Core::begin(
+            tcp,
+            Transport::Plain,
+            peer,
+            Rest::default(),
+            role,
+            &settings,
+        )
+        .unwrap()
+    };
+    let server = Connection::new(begin(far, Role::Server));
+    (Tunnel::new(begin(near, Role::Client)), server)
+}
+
+/// Asks for a connection for an application that has said `hello`, through a server that does `serve` once the greeting is there.
+async fn with_early_bytes(
+    serve: impl AsyncFnOnce(crate::server::Request, Handle),
+) -> (TcpStream, TcpStream, Result<Opened, PoolError<Error>>) {
+    let (app, near) = app_that_said_hello().await;
+    let pool = Pool::new(Settings::default());
+    let (tunnel, mut server) = tunnel_and_server().await;
+    let asked = Cell::new(0);
+    let make = async || {
+        asked.set(asked.get() + 1);
+        Ok::<_, Error>(tunnel.clone())
+    };
+    let request = request();
+    let open = pool.open_for("key", make, &request, Some(&near));
+    let serve = async {
+        let request = server.next().await.unwrap();
+        while !request.early_bytes() {
+            tokio::task::yield_now().await;
+        }
+        serve(request, server.handle()).await;
+        // The driver lives with the server.
+        server
+    };
+    let (opened, _server) = tokio::join!(open, serve);
+    assert_eq!(asked.get(), 1);
+    (app, near, opened)
+}
+
+#[test]
+fn the_first_bytes_do_not_wait_for_the_answer() {
+    on_worker(async {
+        let served = Rc::new(RefCell::new(None));
+        let keep = Rc::clone(&served);
+        let (mut app, near, opened) = with_early_bytes(async move |request, _| {
+            *keep.borrow_mut() = Some(request.accept(None).into_local());
+        })
+        .await;
+        let counters = Rc::default();
+        let stream = opened.unwrap().stream;
+        let relay = stream.relay(near, &counters, std::future::pending());
+        let talk = async {
+            app.write_all(b" again").await.unwrap();
+            app.shutdown().await.unwrap();
+            let mut far = served.borrow_mut().take().unwrap();
+            let mut heard = String::new();
+            far.read_to_string(&mut heard).await.unwrap();
+            far.shutdown().await.unwrap();
+            heard
+        };
+        let (end, heard) = tokio::join!(relay, talk);
+        assert_eq!(heard, "hello again");
+        assert_eq!(end.to_tunnel, 11);
+    });
+}
+
+#[test]
+fn the_first_bytes_of_a_refused_connection_are_still_there() {
+    on_worker(async {
+        let (_app, near, opened) = with_early_bytes(async |request, _| request.refuse(503)).await;
+        let refused = opened.err().unwrap();
+        assert!(
+            matches!(refused, PoolError::Open(OpenError::Refused { status: 503 })),
+            "{refused}"
+        );
+        let mut said = [0; 8];
+        assert_eq!(near.try_read(&mut said).unwrap(), 5);
+        assert_eq!(&said[..5], b"hello");
+    });
+}
+
+#[test]
+fn nobody_else_is_asked_when_the_first_bytes_may_have_arrived() {
+    on_worker(async {
+        let (_app, _near, opened) = with_early_bytes(async |_request, handle| handle.abort()).await;
+        let lost = opened.err().unwrap();
+        assert!(
+            matches!(lost, PoolError::Open(OpenError::Unsure(_))),
+            "{lost}"
+        );
     });
 }

@@ -227,7 +227,7 @@ impl Inner {
         }
         self.phase = Phase::Closed(error.clone());
         for stream in self.streams.drain(..) {
-            let fate = if stream.answered.get() {
+            let fate = if stream.answered.get() || stream.early.get() > 0 {
                 Fate::Tunnel(error.clone())
             } else {
                 Fate::Unprocessed(error.clone())
