@@ -163,6 +163,12 @@ pub const ANNOTATION_TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-d
 pub const ANNOTATION_EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// On services and namespaces: the share of the canary waypoint, 0 to 100.
 pub const ANNOTATION_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
+/// On ServiceEntries: how a connection is made where a name has several addresses.
+pub const ANNOTATION_CONNECT_STRATEGY: &str = "istio.io/connect-strategy";
+/// Value of [`ANNOTATION_CONNECT_STRATEGY`]: to several of them, of which the first that answers is taken.
+pub const CONNECT_STRATEGY_RACE: &str = "RACE_FIRST_TCP_CONNECT";
+/// On waypoint Gateways, `true`: applications are told the client's identity in `x-forwarded-client-cert`.
+pub const ANNOTATION_CLIENT_IDENTITY: &str = "ambient.istio.io/xfcc-include-client-identity";
 /// On Gateways: name of the Deployment and Service.
 pub const ANNOTATION_GATEWAY_NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
 /// On Gateways: service account of the pods.

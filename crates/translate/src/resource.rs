@@ -84,7 +84,7 @@ impl Resource {
             Self::Certificate(certificate) => certificate.name.clone(),
             Self::HttpRoute(route) => route.object.to_string().into(),
             Self::StreamRoute(route) => route.object.to_string().into(),
-            Self::Destination(policy) => policy.service.as_str().into(),
+            Self::Destination(policy) => policy.name().into(),
             Self::HttpPolicy(policy) => policy.name.clone(),
             Self::Authentication(authentication) => authentication.name.clone(),
             Self::RateLimit(limit) => limit.object.to_string().into(),

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tulle_api::contract::{ANNOTATION_EXPORT_TO, ANNOTATION_TRAFFIC_DISTRIBUTION};
+use tulle_api::contract::{
+    ANNOTATION_CONNECT_STRATEGY, ANNOTATION_EXPORT_TO, ANNOTATION_TRAFFIC_DISTRIBUTION,
+    CONNECT_STRATEGY_RACE,
+};
 use tulle_api::networking::{Resolution, ServiceEntry};
 use tulle_model::{
     AppProtocol, HealthPolicy, Interner, IpFamilies, LoadBalancing, Mode, NetworkAddress, Port,
@@ -67,6 +70,8 @@ pub struct ServiceFacts {
     pub families: IpFamilies,
     /// Who may know of it.
     pub visibility: Visibility,
+    /// Connections race to the addresses of its name (`istio.io/connect-strategy`): a waypoint's business.
+    pub races: bool,
 }
 
 /// A port of a service.
@@ -167,6 +172,7 @@ pub fn service_facts(
         created: created(&service.metadata),
         families: families(spec),
         visibility: annotated_visibility(service.metadata.annotations.as_ref()),
+        races: false,
     })
 }
 
@@ -290,6 +296,9 @@ pub fn entry_facts(entry: &ServiceEntry, texts: &mut Interner) -> Vec<ServiceFac
     let selector = spec.workload_selector.as_ref();
     let selector = selector.map_or_else(Labels::default, |s| Labels::new(&s.labels, texts));
     let passthrough = spec.resolution.unwrap_or_default() == Resolution::None;
+    let annotations = entry.metadata.annotations.as_ref();
+    let strategy = annotations.and_then(|all| all.get(ANNOTATION_CONNECT_STRATEGY));
+    let races = strategy.is_some_and(|text| text.eq_ignore_ascii_case(CONNECT_STRATEGY_RACE));
     let facts = |host: &String| ServiceFacts {
         id: ServiceId {
             source: ServiceSource::Entry,
@@ -312,6 +321,7 @@ pub fn entry_facts(entry: &ServiceEntry, texts: &mut Interner) -> Vec<ServiceFac
         created: created(&entry.metadata),
         families: IpFamilies::Automatic,
         visibility: visibility(spec.export_to.iter().map(String::as_str)),
+        races,
     };
     spec.hosts
         .iter()

@@ -215,7 +215,15 @@ impl Cluster {
         let own = self.own_waypoint(namespace, facts);
         let binding = self.binding(&own, namespace, is_private(facts));
         let Some((_, primary)) = &binding.primary else {
-            return service;
+            // Nobody but a waypoint can find out where a wildcard leads: without one its names stay as they were.
+            let addresses = match needs_waypoint(facts) {
+                true => Vec::new(),
+                false => service.addresses,
+            };
+            return Service {
+                addresses,
+                ..service
+            };
         };
         let weighted = binding.canary.as_ref().map(|((_, canary), weight)| {
             let share = |waypoint: &WaypointFacts, weight| WeightedWaypoint {
@@ -333,14 +341,13 @@ impl Cluster {
         if let Some(condition) = bound(&binding, generation) {
             conditions.push(condition);
         }
-        let wildcard = entry.iter().any(|id| id.hostname.starts_with('*'));
-        if wildcard && binding.primary.is_none() {
+        let missing = missing(entry.iter().filter_map(facts));
+        if let Some((reason, message)) = missing.filter(|_| binding.primary.is_none()) {
             conditions.push(Condition {
                 kind: CONDITION_WAYPOINT_MISSING,
                 status: true,
-                reason: "NoWaypointForWildcardService",
-                message: "ServiceEntry will not apply until it is bound to a valid waypoint."
-                    .to_owned(),
+                reason,
+                message: message.to_owned(),
                 observed_generation: generation,
             });
         }
@@ -367,6 +374,36 @@ impl Cluster {
         }
         bound(&binding, generation).into_iter().collect()
     }
+}
+
+/// A wildcard whose names are to be resolved: its endpoint is whatever host a request names.
+fn needs_waypoint(facts: &ServiceFacts) -> bool {
+    facts.id.source == ServiceSource::Entry
+        && facts.id.hostname.starts_with('*')
+        && !facts.passthrough
+}
+
+/// Why services of an entry need a waypoint: reason and text, in Istio's words.
+fn missing<'a>(
+    services: impl Iterator<Item = &'a ServiceFacts>,
+) -> Option<(&'static str, &'static str)> {
+    let mut missing = None;
+    for facts in services {
+        if facts.races {
+            return Some((
+                "NoWaypointForRacingConnectStrategy",
+                "ServiceEntry has a non-default connect strategy but no waypoint bound. A waypoint is required for \
+                 connect strategies to take effect for ambient clients.",
+            ));
+        }
+        if facts.id.hostname.starts_with('*') {
+            missing = Some((
+                "NoWaypointForWildcardService",
+                "ServiceEntry will not apply until it is bound to a valid waypoint.",
+            ));
+        }
+    }
+    missing
 }
 
 fn is_private(facts: &ServiceFacts) -> bool {

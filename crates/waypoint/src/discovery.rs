@@ -215,7 +215,7 @@ fn remove(type_url: &str, snapshot: &mut Snapshot, name: &str) {
             snapshot.policies.remove(name);
         }
         DESTINATION_TYPE => {
-            if let Some(key) = ServiceKey::parse(name) {
+            if let Some(key) = DestinationPolicy::service_of(name) {
                 snapshot.destinations.remove(&key);
             }
         }

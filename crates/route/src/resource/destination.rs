@@ -7,12 +7,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tulle_model::{AppProtocol, ServiceKey};
 
-/// What was found out for one service, all objects of users merged as Istio does.
+/// What was found out for one service and the proxies of one namespace, all objects of users merged as Istio does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DestinationPolicy {
     /// For this service.
     pub service: ServiceKey,
+    /// For proxies of this namespace: their own rules come first.
+    #[serde(default)]
+    pub client: Arc<str>,
     /// For all of it.
     #[serde(default)]
     pub policy: TrafficPolicy,
@@ -22,6 +25,18 @@ pub struct DestinationPolicy {
     /// Parts of it by labels of endpoints.
     #[serde(default)]
     pub subsets: Vec<Subset>,
+}
+
+impl DestinationPolicy {
+    /// Its name on the wire: `namespace/hostname~namespace of the proxies`.
+    pub fn name(&self) -> String {
+        format!("{}~{}", self.service, self.client)
+    }
+
+    /// The service that a name on the wire is about.
+    pub fn service_of(name: &str) -> Option<ServiceKey> {
+        ServiceKey::parse(name.split_once('~').map_or(name, |(service, _)| service))
+    }
 }
 
 /// For one port.
@@ -284,6 +299,9 @@ pub struct BackendTls {
     /// Name of a [`super::Certificate`] to present.
     #[serde(default)]
     pub certificate: Option<Arc<str>>,
+    /// Gateways present their own ([`super::Gateway::backend_certificate`]), where they have one.
+    #[serde(default)]
+    pub gateway_certificate: bool,
     /// Which names count.
     pub verify: VerifyNames,
 }

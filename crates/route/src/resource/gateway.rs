@@ -21,6 +21,9 @@ pub struct Gateway {
     /// Name of the [`Certificate`] that is presented to TLS backends (`spec.tls.backend`).
     #[serde(default)]
     pub backend_certificate: Option<Arc<str>>,
+    /// Applications behind a waypoint are told who the client is (`x-forwarded-client-cert`).
+    #[serde(default)]
+    pub client_identity: bool,
 }
 
 /// Which of the two.

@@ -554,6 +554,7 @@ fn gateway(listeners: &[(&str, &str)]) -> Gateway {
             })
             .collect(),
         backend_certificate: None,
+        client_identity: false,
     }
 }
 

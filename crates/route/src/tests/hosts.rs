@@ -105,6 +105,7 @@ fn listeners_by_server_name() {
             listener("rest", None, Protocol::Passthrough),
         ],
         backend_certificate: None,
+        client_identity: false,
     };
     let name = |sni| gateway.listener_of_sni(443, sni).map(|l| &*l.name);
     assert_eq!(name(Some("a.pass.com")), Some("pass"));

@@ -144,6 +144,7 @@ fn limits_and_destinations_come_back_too() {
     round_trip(&limit);
     let destination = DestinationPolicy {
         service: ServiceKey::new("n", "s"),
+        client: "shop".into(),
         policy: TrafficPolicy {
             balancing: Some(Balancing::Consistent(ConsistentHash {
                 key: HashKey::Cookie {

@@ -135,6 +135,7 @@ impl Cluster {
             sni: Some(validation.hostname.as_str().into()),
             roots: self.policy_roots(named, validation).pem,
             certificate: None,
+            gateway_certificate: true,
             verify: if names.is_empty() {
                 VerifyNames::Sni
             } else {

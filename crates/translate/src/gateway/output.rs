@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tulle_api::contract::{
-    ANNOTATION_GATEWAY_CONTROLLER_VERSION, ANNOTATION_GATEWAY_SERVICE_ACCOUNT,
-    ANNOTATION_SERVICE_TYPE, DATAPLANE_MODE_AMBIENT, LABEL_DATAPLANE_MODE, LABEL_REV, PORT_HBONE,
+    ANNOTATION_CLIENT_IDENTITY, ANNOTATION_GATEWAY_CONTROLLER_VERSION,
+    ANNOTATION_GATEWAY_SERVICE_ACCOUNT, ANNOTATION_SERVICE_TYPE, DATAPLANE_MODE_AMBIENT,
+    LABEL_DATAPLANE_MODE, LABEL_REV, PORT_HBONE,
 };
 use tulle_route::resource::{Certificate, Gateway, Listener, Protocol, Role};
 
@@ -31,6 +32,7 @@ impl Cluster {
             role: self.role(facts, view),
             listeners: self.proxy_listeners(view),
             backend_certificate: view.backend_certificate.clone(),
+            client_identity: view.class == Class::Waypoint && client_identity(facts),
         };
         let audience = Audience::Gateways(BTreeSet::from([key(named)]));
         let mut outputs = vec![Value::resource(
@@ -164,6 +166,15 @@ impl Cluster {
             resource,
         )])
     }
+}
+
+/// Said on the Gateway itself, or for all that is made for it.
+fn client_identity(facts: &GatewayFacts) -> bool {
+    let infrastructure = facts.spec.infrastructure.as_ref();
+    let below = infrastructure.and_then(|i| i.annotations.get(ANNOTATION_CLIENT_IDENTITY));
+    let own = facts.annotations.get(ANNOTATION_CLIENT_IDENTITY);
+    let own = own.map(|value| &**value).or(below.map(String::as_str));
+    own.is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// `namespace/name`.

@@ -10,6 +10,7 @@ use tulle_policy::http::{
     Action, Clause, HttpPolicy, Match, NetAttribute, PathMatch, PathTemplate, Rule, Test,
     TextAttribute, TextMatch,
 };
+use tulle_route::canonical;
 
 use super::findings::{listed, shown};
 use super::{Authorization, Name, targets};
@@ -418,7 +419,9 @@ fn text(value: &str) -> Result<TextMatch, String> {
     }
 }
 
+/// In the form that requests are brought into.
 fn path_match(value: &str) -> Result<PathMatch, String> {
+    let value = &*canonical::literal(value);
     if !PathTemplate::is_meant(value) {
         return text(value).map(PathMatch::Text);
     }

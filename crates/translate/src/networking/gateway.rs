@@ -194,6 +194,7 @@ impl Cluster {
             role: Role::Gateway,
             listeners,
             backend_certificate: None,
+            client_identity: false,
         };
         let mut outputs = vec![Value::resource(
             audience(),

@@ -283,6 +283,19 @@ fn service_entries_are_bound_and_wildcards_need_it() {
         told(all.map_or(&[], |all| all), "istio.io/WaypointMissing")
     };
     assert_eq!(missing(&world), "True NoWaypointForWildcardService");
+    // Nobody resolves its names to an address that leads nowhere.
+    let addresses = |world: &World| {
+        world.services[&ServiceKey::new("a", "*.example.com")]
+            .addresses
+            .len()
+    };
+    assert_eq!(addresses(&world), 0);
+    let mut racing = entry(json!({}));
+    racing["spec"]["hosts"] = json!(["example.com"]);
+    racing["metadata"]["annotations"] =
+        json!({"istio.io/connect-strategy": "RACE_FIRST_TCP_CONNECT"});
+    world.set("ServiceEntry", "a/se", racing);
+    assert_eq!(missing(&world), "True NoWaypointForRacingConnectStrategy");
     world.set(
         "ServiceEntry",
         "a/se",
@@ -296,6 +309,7 @@ fn service_entries_are_bound_and_wildcards_need_it() {
             .status
     );
     assert_eq!(of_service(&world, "a/*.example.com").as_deref(), Some(W));
+    assert_eq!(addresses(&world), 2);
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn snapshot(services: bool, workloads: bool) -> Snapshot {
         },
         listeners: Vec::new(),
         backend_certificate: None,
+        client_identity: false,
     };
     snapshot
         .gateways

@@ -1,8 +1,8 @@
 //! DestinationRule to the destination of a service.
 //!
-//! Which rule counts: one of the namespaces of the service's waypoints, else of the service's own namespace, else of the
-//! gateways that send to it, else of the root namespace; of these the most specific host. Rules of one namespace for one host are
-//! merged: the oldest traffic policy counts, and the subsets of all.
+//! Which rule counts for the proxies (waypoints and gateways) of a namespace: one of that namespace, else one of the service's
+//! that is exported there, else one of the root namespace; of these the most specific host. Rules of one namespace for one host
+//! are merged: the oldest traffic policy counts, and the subsets of all.
 
 mod policy;
 mod tls;
@@ -52,16 +52,27 @@ impl State {
 }
 
 impl Cluster {
-    /// What DestinationRules say of a service; TLS of BackendTLSPolicies and the audience are added by the caller.
-    pub(crate) fn destination_rules(&self, service: &ServiceKey) -> Option<DestinationPolicy> {
-        let chosen = self.chosen_rules(service);
+    /// Whether any rule is for a service.
+    pub(crate) fn has_destination_rules(&self, service: &ServiceKey) -> bool {
+        let mut rules = self.networking.rules_of(service.hostname());
+        rules.next().is_some()
+    }
+
+    /// What DestinationRules say of a service to proxies of a namespace; TLS of BackendTLSPolicies and the audience are added by
+    /// the caller.
+    pub(crate) fn destination_rules(
+        &self,
+        service: &ServiceKey,
+        client: &Arc<str>,
+    ) -> Option<DestinationPolicy> {
+        let chosen = self.chosen_rules(service, client);
         if chosen.is_empty() {
             return None;
         }
         let facts = self
             .services_of_host(service.hostname())
             .find(|facts| facts.key == *service)?;
-        Some(self.destination_of(&chosen, facts, &mut Findings::default()))
+        Some(self.destination_of(&chosen, facts, client, &mut Findings::default()))
     }
 
     /// Services that DestinationRules are for.
@@ -86,54 +97,56 @@ impl Cluster {
             .collect()
     }
 
-    /// The rules that count for a service, those of one namespace and host.
-    fn chosen_rules(&self, service: &ServiceKey) -> Vec<Rule<'_>> {
+    /// The rules that count for a service and the proxies of a namespace: those of one namespace and host.
+    fn chosen_rules(&self, service: &ServiceKey, client: &str) -> Vec<Rule<'_>> {
         let rules = self
             .networking
             .rules_of(service.hostname())
             .filter(|(name, object)| {
                 object.spec.workload_selector.is_none() && self.is_discovered(&name.0)
-            });
+            })
+            .filter(|(name, object)| exported(&object.spec.export_to, &name.0, client));
         let rules: Vec<Rule<'_>> = rules.collect();
         if rules.is_empty() {
             return rules;
         }
-        let of_proxy = |proxy: &Arc<str>| {
-            proxy
-                .split_once('/')
-                .map(|(namespace, _)| Arc::<str>::from(namespace))
+        let root = &*self.settings.root_namespace;
+        let lies_in = |(name, _): &Rule<'_>, namespace: &str| *name.0 == *namespace;
+        // What the root namespace says to all comes last, for its own proxies, too.
+        let own = |rule: &Rule<'_>| {
+            lies_in(rule, client) && (client != root || only_own(&rule.1.spec.export_to, root))
         };
-        let waypoints = self.waypoints_of(service);
-        let mut readers: Vec<Arc<str>> = waypoints.iter().filter_map(of_proxy).collect();
-        let users = self.users_of(service);
-        let mut namespaces = readers.clone();
-        readers.extend(users.iter().filter_map(of_proxy));
-        namespaces.push(service.namespace().into());
-        namespaces.extend(readers.iter().cloned());
-        namespaces.push(self.settings.root_namespace.clone());
-        readers.push(service.namespace().into());
-        for namespace in namespaces {
-            let seen = |(name, object): &&Rule<'_>| {
-                name.0 == namespace
-                    && readers
-                        .iter()
-                        .any(|reader| exported(&object.spec.export_to, &name.0, reader))
-            };
-            let Some((first, object)) = rules.iter().find(seen) else {
+        let of_service = |rule: &Rule<'_>| lies_in(rule, service.namespace());
+        let of_root = |rule: &Rule<'_>| lies_in(rule, root);
+        let places: [&dyn Fn(&Rule<'_>) -> bool; 3] = [&own, &of_service, &of_root];
+        for counts in places {
+            let Some((first, object)) = rules.iter().find(|rule| counts(rule)) else {
                 continue;
             };
             let host = self.qualified(&object.spec.host, &first.0);
             let same =
                 |(name, object): &&Rule<'_>| self.qualified(&object.spec.host, &name.0) == host;
-            return rules.iter().filter(seen).filter(same).copied().collect();
+            let chosen = rules.iter().filter(|rule| counts(rule)).filter(same);
+            return chosen.copied().collect();
         }
         Vec::new()
+    }
+
+    /// Namespaces whose proxies send to a service, and its own.
+    fn clients_of(&self, service: &ServiceKey) -> BTreeSet<Arc<str>> {
+        let users = self.users_of(service);
+        let namespaces = users.iter().filter_map(|user| user.split_once('/'));
+        let mut clients: BTreeSet<Arc<str>> =
+            namespaces.map(|(namespace, _)| namespace.into()).collect();
+        clients.insert(service.namespace().into());
+        clients
     }
 
     fn destination_of(
         &self,
         rules: &[Rule<'_>],
         service: &ServiceFacts,
+        client: &Arc<str>,
         findings: &mut Findings,
     ) -> DestinationPolicy {
         let general = rules
@@ -146,6 +159,7 @@ impl Cluster {
         let mut read = Reader {
             cluster: self,
             service,
+            client,
             findings,
         };
         let (of_all, ports) = read.parts(policy, None, "spec.trafficPolicy");
@@ -178,6 +192,7 @@ impl Cluster {
         }
         DestinationPolicy {
             service: service.key.clone(),
+            client: client.clone(),
             policy: of_all,
             ports,
             subsets,
@@ -244,16 +259,20 @@ impl Cluster {
         let services = self.services_covered(&host);
         let mut attached = Vec::new();
         for service in &services {
-            let chosen = self.chosen_rules(service);
-            if !chosen.iter().any(|(chosen, _)| *chosen == name) {
+            let clients = self.clients_of(service);
+            let mut clients = clients.iter().filter(|client| {
+                let chosen = self.chosen_rules(service, client);
+                chosen.iter().any(|(chosen, _)| *chosen == name)
+            });
+            let Some(client) = clients.next() else {
                 continue;
-            }
+            };
             attached.push(service.to_string());
             let known = self
                 .services_of_host(service.hostname())
                 .find(|facts| facts.key == *service);
             if let Some(facts) = known {
-                self.destination_of(&[(name, object)], facts, &mut findings);
+                self.destination_of(&[(name, object)], facts, client, &mut findings);
             }
         }
         let otherwise = || {
@@ -285,23 +304,18 @@ impl Cluster {
                 continue;
             }
             for service in self.services_covered(&self.qualified(&object.spec.host, &name.0)) {
-                if !self
-                    .chosen_rules(&service)
-                    .iter()
-                    .any(|(chosen, _)| *chosen == name)
-                {
-                    continue;
-                }
-                let Some(secrets) = self.credential_namespace(&service) else {
-                    continue;
-                };
-                for credential in tls::credentials(&object.spec) {
-                    let secret = super::secrets::credential(credential, &secrets);
-                    all.extend(
-                        self.users_of(&service)
-                            .into_iter()
-                            .map(|proxy| (secret.clone(), proxy)),
-                    );
+                for proxy in self.users_of(&service) {
+                    let Some((client, _)) = proxy.split_once('/') else {
+                        continue;
+                    };
+                    let chosen = self.chosen_rules(&service, client);
+                    if !chosen.iter().any(|(chosen, _)| *chosen == name) {
+                        continue;
+                    }
+                    // A proxy may have the Secrets of its own namespace.
+                    let secrets = tls::credentials(&object.spec);
+                    let secrets = secrets.map(|name| super::secrets::credential(name, client));
+                    all.extend(secrets.map(|secret| (secret, proxy.clone())));
                 }
             }
         }
@@ -324,16 +338,11 @@ impl Cluster {
             .flat_map(|host| self.services_covered(&host))
             .collect()
     }
+}
 
-    /// Where Secrets for connections to a service are: with its waypoint, else with the gateway that sends to it.
-    fn credential_namespace(&self, service: &ServiceKey) -> Option<Arc<str>> {
-        let waypoints = self.waypoints_of(service);
-        let proxies = waypoints.into_iter().chain(self.users_of(service));
-        proxies
-            .into_iter()
-            .next()
-            .and_then(|proxy| proxy.split_once('/').map(|(namespace, _)| namespace.into()))
-    }
+/// Whether only its own namespace may see an object.
+fn only_own(export_to: &[String], own: &str) -> bool {
+    matches!(export_to, [only] if only == "." || only == own)
 }
 
 /// Ports with a policy of their own: of all the service has, so that what is left out at a port is a default there.

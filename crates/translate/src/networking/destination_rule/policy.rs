@@ -29,6 +29,8 @@ const BUDGET_PERCENT: f64 = 20.0;
 pub(super) struct Reader<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) service: &'a ServiceFacts,
+    /// Namespace of the proxies that the policy is for.
+    pub(super) client: &'a str,
     pub(super) findings: &'a mut Findings,
 }
 

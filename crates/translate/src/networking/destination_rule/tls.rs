@@ -49,12 +49,7 @@ impl Reader<'_> {
             .credential_name
             .as_deref()
             .filter(|name| !name.is_empty())
-            .and_then(|name| {
-                Some(credential(
-                    name,
-                    &self.cluster.credential_namespace(&self.service.key)?,
-                ))
-            });
+            .map(|name| credential(name, self.client));
         let roots = secret.as_ref().and_then(|secret| {
             let own = self.cluster.secret_roots(secret);
             own.or_else(|| self.cluster.secret_roots(&format!("{secret}{CA_SUFFIX}")))
@@ -78,6 +73,7 @@ impl Reader<'_> {
                 .map(Arc::from),
             roots,
             certificate: secret.filter(|_| mutual),
+            gateway_certificate: false,
             verify: if tls.insecure_skip_verify == Some(true) {
                 VerifyNames::Insecure
             } else if names.is_empty() {

@@ -4,6 +4,7 @@
 //! `UPDATE_GOLDEN=1 cargo test -p tulle-translate networking` writes the files anew; read the difference before you keep it.
 
 mod addresses;
+mod destinations;
 mod incremental;
 mod policies;
 mod routes;

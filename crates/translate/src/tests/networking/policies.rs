@@ -320,3 +320,23 @@ spec:
     cluster.set_settings(Settings::default().with_mesh(&mesh));
     assert!(unenforceable(&mut cluster).is_null());
 }
+
+#[test]
+fn paths_of_policies_have_the_form_of_requests() {
+    let mut cluster = bookinfo();
+    apply(
+        &mut cluster,
+        r#"
+kind: AuthorizationPolicy
+metadata: {name: paths}
+spec:
+  targetRefs: [{kind: Service, group: "", name: reviews}]
+  action: DENY
+  rules: [{to: [{operation: {paths: ["/%7euser", "/a%2fb*", "/fü", "/%7e/{*}"]}}]}]
+"#,
+    );
+    let told = told(&mut cluster)["resources"]["HttpPolicy default/paths"].to_string();
+    for path in ["\"/~user\"", "\"/a%2Fb\"", "\"/f%C3%BC\"", "\"/~/{*}\""] {
+        assert!(told.contains(path), "no {path} in {told}");
+    }
+}
