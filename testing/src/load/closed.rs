@@ -4,25 +4,26 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
 use super::Outcome;
+use super::serve::ONCE;
 
 /// Unit of bulk writes.
 const BULK_WRITE: usize = 256 << 10;
 
-type Latencies = Rc<RefCell<hdrhistogram::Histogram<u64>>>;
+pub(super) type Latencies = Rc<RefCell<hdrhistogram::Histogram<u64>>>;
 
-fn latencies() -> anyhow::Result<Latencies> {
+pub(super) fn latencies() -> anyhow::Result<Latencies> {
     Ok(Rc::new(RefCell::new(
         hdrhistogram::Histogram::new_with_bounds(1, 60_000_000, 3)?,
     )))
 }
 
-fn outcome(latencies: &Latencies, started: Instant, bytes: u64) -> Outcome {
+pub(super) fn outcome(latencies: &Latencies, started: Instant, bytes: u64) -> Outcome {
     let histogram = latencies.borrow();
     let seconds = started.elapsed().as_secs_f64();
     Outcome {
@@ -36,7 +37,7 @@ fn outcome(latencies: &Latencies, started: Instant, bytes: u64) -> Outcome {
     }
 }
 
-fn micros(since: Instant) -> u64 {
+pub(super) fn micros(since: Instant) -> u64 {
     since.elapsed().as_micros().try_into().unwrap_or(u64::MAX)
 }
 
@@ -75,7 +76,7 @@ pub async fn request_response(
     Ok(outcome(&latencies, started, 0))
 }
 
-/// Connect, 64 bytes there and back, close.
+/// Connect, 64 bytes there and back, and the server closes.
 pub async fn connect_request_close(
     to: &str,
     connections: usize,
@@ -92,8 +93,11 @@ pub async fn connect_request_close(
             while Instant::now() < end {
                 let begun = Instant::now();
                 let mut stream = connect(&to).await?;
-                stream.write_all(&[b'E'; 64]).await?;
-                stream.read_exact(&mut [0; 64]).await?;
+                stream.write_all(&ONCE).await?;
+                stream.read_exact(&mut [0; ONCE.len()]).await?;
+                // Not to be the first to close: see the server.
+                let more = stream.read(&mut [0; 1]).await?;
+                ensure!(more == 0, "the server says more than it was asked for");
                 drop(stream);
                 latencies.borrow_mut().saturating_record(micros(begun));
             }

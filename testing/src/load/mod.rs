@@ -1,10 +1,12 @@
 //! Test traffic: a server that answers in a few fixed ways, and clients that count every outcome.
 //!
-//! The first byte that a client sends chooses the answer: `E` echo, `S` sink (swallow, then report the count). A port of
-//! its own speaks first.
+//! The first byte that a client sends chooses the answer: `E` echo, `S` sink (swallow, then report the count), `O` one answer of 64
+//! bytes and the end, `G` requests of HTTP. A port of its own speaks first.
 
+mod ask;
 mod closed;
 mod open;
+pub mod requests;
 mod serve;
 
 use std::net::SocketAddr;
@@ -68,7 +70,7 @@ pub enum Command {
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
     },
-    /// Connect, one request, one response, close; one after the other on each of several threads of work
+    /// Connect, one request, one response, the server closes; one after the other on each of several threads of work
     Crr {
         /// host:port
         #[arg(long)]
@@ -92,6 +94,27 @@ pub enum Command {
         #[arg(long, default_value_t = 3.0)]
         seconds: f64,
     },
+    /// Send requests at a steady rate, whatever becomes of the earlier ones (open loop); count those that fail
+    Ask {
+        /// host:port
+        #[arg(long)]
+        to: String,
+        /// Host header; that of --to unless given
+        #[arg(long)]
+        host: Option<String>,
+        /// Path and query
+        #[arg(long, default_value = "/")]
+        target: String,
+        /// Requests per second
+        #[arg(long, default_value_t = 500)]
+        rate: u32,
+        /// How long
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Text in the head of an answer, in lower case: when it is first there, and last not, is told
+        #[arg(long, default_value = "")]
+        mark: String,
+    },
     /// Relay every connection on PORT to an address: the plain relay that benches compare with
     Relay {
         /// Address to listen on
@@ -113,6 +136,12 @@ pub struct Outcome {
     pub failed: u64,
     /// Texts of failures, with counts, at most a few.
     pub errors: std::collections::BTreeMap<String, u64>,
+    /// Requests that went on a new connection because the one they had was closed already.
+    pub retried: u64,
+    /// When the first answer with the mark came, milliseconds since 1970.
+    pub first_marked_at_ms: f64,
+    /// When the last answer without the mark came.
+    pub last_unmarked_at_ms: f64,
     /// Longest time between two successes, milliseconds.
     pub longest_gap_ms: f64,
     /// When the last success ended, milliseconds since 1970.
@@ -167,6 +196,24 @@ pub fn run(command: Command) -> anyhow::Result<()> {
                 connections,
                 seconds,
             } => closed::bulk(&to, connections, seconds).await,
+            Command::Ask {
+                to,
+                host,
+                target,
+                rate,
+                seconds,
+                mark,
+            } => {
+                let asking = ask::Asking {
+                    host: host.unwrap_or_else(|| to.clone()),
+                    to,
+                    target,
+                    rate,
+                    seconds,
+                    mark,
+                };
+                ask::ask(&asking).await
+            }
             Command::Relay { .. } => Ok(Outcome::default()),
         }
     })?;

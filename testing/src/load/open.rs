@@ -13,7 +13,8 @@ use super::{CONNECTION_DEADLINE, Outcome};
 /// Most different error texts that an outcome lists.
 const MAX_ERROR_TEXTS: usize = 20;
 
-struct Tally {
+/// Outcomes as they come.
+pub(super) struct Tally {
     outcome: Outcome,
     started: Instant,
     last_success: Instant,
@@ -21,7 +22,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn new() -> anyhow::Result<Self> {
+    pub(super) fn new() -> anyhow::Result<Self> {
         let now = Instant::now();
         let took = hdrhistogram::Histogram::new_with_bounds(1, 60_000_000, 3)?;
         Ok(Self {
@@ -32,20 +33,32 @@ impl Tally {
         })
     }
 
-    fn success(&mut self, took: Duration) {
+    pub(super) fn success(&mut self, took: Duration) {
         let now = Instant::now();
         self.outcome.ok += 1;
         let gap = now.duration_since(self.last_success).as_secs_f64() * 1e3;
         self.outcome.longest_gap_ms = self.outcome.longest_gap_ms.max(gap);
         self.last_success = now;
-        self.outcome.last_success_at_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |t| t.as_secs_f64() * 1e3);
+        self.outcome.last_success_at_ms = now_ms();
         self.took
             .saturating_record(took.as_micros().try_into().unwrap_or(u64::MAX));
     }
 
-    fn failure(&mut self, error: &anyhow::Error) {
+    /// Whether the last success held the mark.
+    pub(super) fn marked(&mut self, marked: bool) {
+        if !marked {
+            self.outcome.last_unmarked_at_ms = now_ms();
+        } else if self.outcome.first_marked_at_ms == 0.0 {
+            self.outcome.first_marked_at_ms = now_ms();
+        }
+    }
+
+    /// A request goes on another connection.
+    pub(super) fn retried(&mut self) {
+        self.outcome.retried += 1;
+    }
+
+    pub(super) fn failure(&mut self, error: &anyhow::Error) {
         self.outcome.failed += 1;
         let at = self.started.elapsed().as_secs();
         let text = format!("{error:#} (second {at})");
@@ -54,13 +67,20 @@ impl Tally {
         }
     }
 
-    fn finish(mut self) -> Outcome {
+    pub(super) fn finish(mut self) -> Outcome {
         self.outcome.seconds = self.started.elapsed().as_secs_f64();
         self.outcome.rate = self.outcome.ok as f64 / self.outcome.seconds;
         self.outcome.p50_us = self.took.value_at_quantile(0.5) as f64;
         self.outcome.p99_us = self.took.value_at_quantile(0.99) as f64;
         self.outcome
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |t| t.as_secs_f64() * 1e3)
 }
 
 /// New connections at `rate` per second: connect, 64 bytes and the marker there and back, close.

@@ -6,8 +6,13 @@ use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::requests;
+
 /// What a server-first port says.
 pub const GREETING: &[u8] = b"220 load ready\r\n";
+
+/// A request that is answered in kind, and then the server closes.
+pub(super) const ONCE: [u8; 64] = [b'O'; 64];
 
 /// Serves until killed.
 pub async fn serve(port: u16) -> anyhow::Result<()> {
@@ -45,8 +50,15 @@ where
 
 async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let mut first = [0; 1];
-    if stream.read(&mut first).await? == 0 {
+    if stream.peek(&mut first).await? == 0 {
         return Ok(());
+    }
+    if first == *b"G" {
+        return requests::answer(stream).await;
+    }
+    stream.read_exact(&mut first).await?;
+    if first == ONCE[..1] {
+        return answer_once(stream).await;
     }
     let mut buffer = vec![
         0;
@@ -73,6 +85,15 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     if first[0] == b'S' {
         stream.write_all(&count.to_be_bytes()).await?;
     }
+    stream.shutdown().await
+}
+
+/// As an HTTP/1.0 server does: the side that ends first keeps the pair of ports for a minute (TIME_WAIT), and the server's port
+/// can bear that, while a client soon has no port left.
+async fn answer_once(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = ONCE;
+    stream.read_exact(&mut request[1..]).await?;
+    stream.write_all(&request).await?;
     stream.shutdown().await
 }
 
