@@ -4,11 +4,13 @@ mod failure;
 mod http1;
 mod http2;
 mod meter;
+mod seats;
 mod shelf;
 
 use std::fmt;
 use std::hash::Hash;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{CONTENT_LENGTH, HOST, HeaderValue, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING};
@@ -19,6 +21,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub use failure::{Cause, Failure, Retry};
+pub use seats::{Full, Held, Limits};
 
 use crate::body::Body;
 use crate::io::BoxIo;
@@ -53,6 +56,8 @@ pub struct Options {
     pub max_streams: usize,
     /// Silence after which an HTTP/2 upstream is asked whether it is still there.
     pub ping: Option<Duration>,
+    /// What connections and those who wait for one count against, if anything.
+    pub limits: Option<Arc<dyn Limits>>,
 }
 
 impl Default for Options {
@@ -65,6 +70,7 @@ impl Default for Options {
             max_requests: None,
             max_streams: limits::UPSTREAM_STREAMS,
             ping: None,
+            limits: None,
         }
     }
 }

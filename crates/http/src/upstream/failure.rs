@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ::http::StatusCode;
 
+use super::seats::Full;
 use crate::Flag;
 use crate::body::BodyError;
 
@@ -28,6 +29,8 @@ pub enum Cause<E> {
     Connect(Rc<E>),
     /// No connection in time.
     ConnectDeadline(Duration),
+    /// The destination's limit of connections, or of requests that wait for one, is reached.
+    Overflow(Full),
     /// No answer in time.
     Deadline,
     /// The connection ended before the answer.
@@ -62,7 +65,7 @@ impl<E> Failure<E> {
             Cause::Deadline | Cause::Closed | Cause::Reset(_) | Cause::Protocol(_) => {
                 Retry::Idempotent
             }
-            Cause::Body(_) | Cause::Unsupported(_) => Retry::Never,
+            Cause::Overflow(_) | Cause::Body(_) | Cause::Unsupported(_) => Retry::Never,
         };
         Self {
             cause,
@@ -89,6 +92,7 @@ impl<E> Failure<E> {
     pub fn flag(&self) -> Flag {
         match &self.cause {
             Cause::Connect(_) | Cause::ConnectDeadline(_) => Flag::UF,
+            Cause::Overflow(_) => Flag::UO,
             Cause::Deadline => Flag::UT,
             Cause::Closed => Flag::UC,
             Cause::Refused | Cause::Reset(_) => Flag::UR,
@@ -105,6 +109,7 @@ impl<E> Failure<E> {
         match &self.cause {
             Cause::Connect(_)
             | Cause::ConnectDeadline(_)
+            | Cause::Overflow(_)
             | Cause::Closed
             | Cause::Refused
             | Cause::Reset(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -125,6 +130,9 @@ impl<E> Failure<E> {
             }
             Cause::ConnectDeadline(_) => {
                 "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"
+            }
+            Cause::Overflow(_) => {
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow"
             }
             Cause::Closed => {
                 "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
@@ -153,7 +161,10 @@ impl<E> Failure<E> {
 
     /// The upstream did not answer at all (`reset`): closed, reset, or too late.
     pub fn is_reset(&self) -> bool {
-        !matches!(self.cause, Cause::Body(_) | Cause::Unsupported(_))
+        !matches!(
+            self.cause,
+            Cause::Overflow(_) | Cause::Body(_) | Cause::Unsupported(_)
+        )
     }
 }
 
@@ -192,6 +203,7 @@ impl<E: fmt::Display> fmt::Display for Failure<E> {
             Cause::ConnectDeadline(after) => {
                 write!(f, "no connection to the upstream within {after:?}")
             }
+            Cause::Overflow(Full(why)) => f.write_str(why),
             Cause::Deadline => write!(f, "the upstream did not answer in time"),
             Cause::Closed => write!(f, "the upstream closed the connection before it answered"),
             Cause::Refused => write!(f, "the upstream refused the stream unseen"),

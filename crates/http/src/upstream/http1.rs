@@ -17,8 +17,9 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::meter::Meter;
+use super::seats::{Held, Limits, Seat};
 use super::shelf::Shelf;
-use super::{Answer, Failure, Options, Outgoing, Protocol, Written, judge, make, write};
+use super::{Answer, Cause, Failure, Options, Outgoing, Protocol, Written, judge, make, write};
 use crate::body::{Body, BodyError, Counter, End, Frame};
 use crate::io::BoxIo;
 use crate::limits;
@@ -60,11 +61,21 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
     request = request.map(|body| body.counted(&sending));
     let mut connect = Some(connect);
     for tries in 0.. {
-        let pooled = if tries < limits::STALE_TRIES {
+        let mut pooled = if tries < limits::STALE_TRIES {
             shelf.take(key)
         } else {
             None
         };
+        let mut admitted = None;
+        if pooled.is_none()
+            && connect.is_some()
+            && let Some(limits) = &options.limits
+        {
+            match admit(shelf, key, &**limits).await? {
+                Admitted::Pooled(connection) => pooled = Some(connection),
+                Admitted::Seat(seat, waiting) => admitted = Some((seat, waiting)),
+            }
+        }
         let reused = pooled.is_some();
         let mut connection = match (pooled, connect.take()) {
             (Some(connection), unused) => {
@@ -72,7 +83,15 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
                 connection
             }
             (None, Some(connect)) => {
-                Http1::begin(make(connect, options).await?, options, shelf.retired(key)).await?
+                let io = make(connect, options).await?;
+                let io = match admitted {
+                    None => io,
+                    Some((seat, waiting)) => {
+                        drop(waiting);
+                        seat.with(io)
+                    }
+                };
+                Http1::begin(io, options, shelf.retired(key)).await?
             }
             (None, None) => break,
         };
@@ -91,7 +110,34 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
             }
         }
     }
-    Err(Failure::of(super::Cause::Closed))
+    Err(Failure::of(Cause::Closed))
+}
+
+/// The way to a connection, where they are limited.
+enum Admitted {
+    /// One fell free.
+    Pooled(Box<Http1>),
+    /// A new one may be made; until it is there, the request waits.
+    Seat(Seat, Held),
+}
+
+async fn admit<K: Hash + Eq + Clone + 'static, E>(
+    shelf: &Rc<Shelf<K>>,
+    key: &K,
+    limits: &dyn Limits,
+) -> Result<Admitted, Failure<E>> {
+    let full = |full| Failure::of(Cause::Overflow(full));
+    let waiting = limits.waiting().map_err(full)?;
+    let seats = shelf.seats(key);
+    loop {
+        if let Some(seat) = seats.take(limits) {
+            return Ok(Admitted::Seat(seat, waiting));
+        }
+        seats.freed().await;
+        if let Some(connection) = shelf.take(key) {
+            return Ok(Admitted::Pooled(connection));
+        }
+    }
 }
 
 impl Http1 {

@@ -14,6 +14,7 @@ use hyper::client::conn::http2::{Builder, Connection, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
+use super::seats::Seats;
 use super::shelf::{Flight, Shelf};
 use super::{Answer, Cause, Failure, Options, Outgoing, Protocol, Written, judge, make, write};
 use crate::body::{Body, BodyError, Frame};
@@ -27,6 +28,8 @@ pub(super) struct Http2 {
     /// Its task drives it; here it is only asked.
     driver: Rc<RefCell<Connection<TokioIo<BoxIo>, Body, Worker>>>,
     streams: Rc<Cell<usize>>,
+    /// Told when there is room again, where connections are limited.
+    seats: Option<Rc<Seats>>,
     born: Instant,
     used: Cell<Instant>,
     requests: Cell<u32>,
@@ -91,9 +94,14 @@ async fn ready<K: Hash + Eq + Clone + 'static, E: 'static, C: AsyncFnOnce() -> R
     options: &Options,
     connect: &mut Option<C>,
 ) -> Result<(Rc<Http2>, bool), Failure<E>> {
+    let mut waiting = None;
     loop {
         if let Some(connection) = shelf.shared(key) {
             return Ok((connection, true));
+        }
+        if let (Some(limits), None) = (&options.limits, &waiting) {
+            let full = |full| Failure::of(Cause::Overflow(full));
+            waiting = Some(limits.waiting().map_err(full)?);
         }
         if let Some(flight) = shelf.making(key) {
             if let Some(error) = flight.landed().await {
@@ -104,13 +112,29 @@ async fn ready<K: Hash + Eq + Clone + 'static, E: 'static, C: AsyncFnOnce() -> R
             }
             continue;
         }
+        if connect.is_none() {
+            return Err(Failure::of(Cause::Closed));
+        }
+        let mut seat = None;
+        if let Some(limits) = &options.limits {
+            let seats = shelf.seats(key);
+            let Some(taken) = seats.take(&**limits) else {
+                seats.freed().await;
+                continue;
+            };
+            seat = Some((taken, seats));
+        }
         let Some(connect) = connect.take() else {
             return Err(Failure::of(Cause::Closed));
         };
         let flight = Flight::begin(shelf, key);
         match make(connect, options).await {
             Ok(io) => {
-                let connection = Http2::begin(io, options).await?;
+                let (io, seats) = match seat {
+                    None => (io, None),
+                    Some((seat, seats)) => (seat.with(io), Some(seats)),
+                };
+                let connection = Http2::begin(io, options, seats).await?;
                 if !flight.is_retired() {
                     shelf.share(key, &connection);
                 }
@@ -127,7 +151,11 @@ async fn ready<K: Hash + Eq + Clone + 'static, E: 'static, C: AsyncFnOnce() -> R
 }
 
 impl Http2 {
-    async fn begin<E>(io: BoxIo, options: &Options) -> Result<Rc<Self>, Failure<E>> {
+    async fn begin<E>(
+        io: BoxIo,
+        options: &Options,
+        seats: Option<Rc<Seats>>,
+    ) -> Result<Rc<Self>, Failure<E>> {
         let mut builder = Builder::new(Worker);
         builder
             .timer(TokioTimer::new())
@@ -156,6 +184,7 @@ impl Http2 {
             sender,
             driver,
             streams: Rc::default(),
+            seats,
             born: now,
             used: Cell::new(now),
             requests: Cell::new(0),
@@ -166,7 +195,10 @@ impl Http2 {
     fn begin_stream(&self) -> StreamCount {
         self.streams.set(self.streams.get() + 1);
         self.requests.set(self.requests.get().saturating_add(1));
-        StreamCount(Rc::clone(&self.streams))
+        StreamCount {
+            streams: Rc::clone(&self.streams),
+            seats: self.seats.clone(),
+        }
     }
 
     /// Whether it takes new streams at all.
@@ -248,11 +280,17 @@ fn answer(
 }
 
 /// A stream that is open.
-struct StreamCount(Rc<Cell<usize>>);
+struct StreamCount {
+    streams: Rc<Cell<usize>>,
+    seats: Option<Rc<Seats>>,
+}
 
 impl Drop for StreamCount {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.streams.set(self.streams.get().saturating_sub(1));
+        if let Some(seats) = &self.seats {
+            seats.free();
+        }
     }
 }
 

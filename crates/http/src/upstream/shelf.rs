@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::http1::Http1;
 use super::http2::Http2;
+use super::seats::Seats;
 use crate::limits;
 
 /// The connections of a pool.
@@ -44,13 +45,16 @@ struct Entry {
     shared: Vec<Rc<Http2>>,
     making: Option<Rc<Landing>>,
     retired: Rc<Cell<bool>>,
+    /// Where connections are limited.
+    seats: Option<Rc<Seats>>,
 }
 
 impl Entry {
     fn is_empty(&self) -> bool {
         // Connections in use hold on to `retired`: they must hear of it.
         let unused = Rc::strong_count(&self.retired) == 1;
-        unused && self.shared.is_empty() && self.making.is_none()
+        let unseated = self.seats.as_ref().is_none_or(|s| Rc::strong_count(s) == 1);
+        unused && unseated && self.shared.is_empty() && self.making.is_none()
     }
 }
 
@@ -78,6 +82,14 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
         Rc::clone(&entries.entry(key.clone()).or_default().retired)
     }
 
+    /// Seats of connections that are limited.
+    pub(super) fn seats(self: &Rc<Self>, key: &K) -> Rc<Seats> {
+        self.tend();
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.entry(key.clone()).or_default();
+        Rc::clone(entry.seats.get_or_insert_default())
+    }
+
     /// Open connections of a key, used or not.
     pub(super) fn connections_of(&self, key: &K) -> usize {
         let entries = self.entries.borrow();
@@ -101,6 +113,9 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
         if entry.idle.len() < limits::IDLE_PER_KEY {
             entry.idle.push(connection);
             self.idle.set(self.idle.get() + 1);
+            if let Some(seats) = &entry.seats {
+                seats.free();
+            }
         } else {
             connection.close();
         }
