@@ -47,14 +47,15 @@ pub struct Again {
     pub avoid_tried: bool,
 }
 
-/// Where no route says otherwise, as Istio's sidecars: two more attempts, on other endpoints, when the first surely had no effect, or
-/// gRPC says that it may be repeated. 503 is not in it: it does not say that nothing was done.
+/// Where no route says otherwise, as Istio's two sidecars do it together: two more attempts, on other endpoints, when the first
+/// surely had no effect, or gRPC says that it may be repeated. 503 is not in it: it does not say that nothing was done.
 pub fn default_retry() -> &'static Retry {
     static DEFAULT: LazyLock<Retry> = LazyLock::new(|| Retry {
         attempts: 2,
         on: RetryOn {
             connect_failure: true,
             refused_stream: true,
+            reset_before_request: true,
             grpc: vec![GRPC_CANCELLED, GRPC_UNAVAILABLE],
             ..RetryOn::default()
         },

@@ -224,6 +224,7 @@ fn the_default_repeats_only_what_had_no_effect() {
     for failure in [
         Failure::Connect,
         Failure::Refused,
+        Failure::ResetBeforeRequest,
         Failure::Grpc(1),
         Failure::Grpc(14),
     ] {
@@ -233,7 +234,6 @@ fn the_default_repeats_only_what_had_no_effect() {
         Failure::Status(500),
         Failure::Status(503),
         Failure::Reset,
-        Failure::ResetBeforeRequest,
         Failure::Timeout,
         Failure::Grpc(0),
         Failure::Grpc(13),
