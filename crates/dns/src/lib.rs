@@ -6,6 +6,8 @@
 
 mod error;
 pub mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod limits;
 mod lookup;
 mod message;

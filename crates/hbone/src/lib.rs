@@ -12,6 +12,8 @@ mod error;
 mod flood;
 mod flow;
 mod frame;
+#[doc(hidden)]
+pub mod fuzz;
 mod hpack;
 mod limits;
 mod local;

@@ -8,6 +8,8 @@
 pub mod body;
 mod flag;
 pub mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 pub mod grpc;
 mod io;

@@ -12,6 +12,8 @@ mod credentials;
 mod epoch;
 #[cfg(test)]
 mod fixture;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gateway;
 pub mod grpc;
 mod issue;

@@ -7,6 +7,8 @@
 mod address;
 mod authorization;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod json;
 mod limits;
 mod scan;

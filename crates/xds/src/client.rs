@@ -15,6 +15,7 @@ use crate::endpoint::{ConnectError, Endpoint};
 use crate::limits::{MAX_REPORTED, RECONNECT_MAX, RECONNECT_MIN, STABLE_AFTER};
 use crate::node::NodeInfo;
 
+pub(crate) mod fuzz;
 mod stream;
 
 /// What a client subscribes to, and where.

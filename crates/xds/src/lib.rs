@@ -6,6 +6,8 @@
 pub mod ca;
 pub mod client;
 pub mod endpoint;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod limits;
 pub mod node;
 pub mod server;

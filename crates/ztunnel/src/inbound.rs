@@ -1,6 +1,6 @@
 //! Connections that come to a pod in HBONE.
 
-mod authority;
+pub(crate) mod authority;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

@@ -14,6 +14,8 @@ mod dns;
 mod error;
 #[cfg(test)]
 mod fixtures;
+#[doc(hidden)]
+pub mod fuzz;
 mod inbound;
 mod inbound_plain;
 pub mod limits;

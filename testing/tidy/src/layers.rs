@@ -39,11 +39,12 @@ pub const COMPONENTS: [&str; 6] = [
 pub const TOP: [&str; 2] = ["tulle", "tulle-testing"];
 
 /// Never imported by the product.
-pub const BESIDE: [&str; 4] = [
+pub const BESIDE: [&str; 5] = [
     "tulle-playground",
     "tulle-samples",
     "tulle-testing",
     "tulle-tidy",
+    "tulle-fuzz",
 ];
 
 /// Third-party families and the crates that may name them. Dev-dependencies are free.

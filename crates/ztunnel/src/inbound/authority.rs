@@ -11,20 +11,20 @@ use crate::state::Snapshot;
 
 /// Where a CONNECT leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Always an address of this pod.
-    pub(super) destination: SocketAddr,
+    pub(crate) destination: SocketAddr,
     /// The service, for telemetry.
-    pub(super) service: Option<Arc<Service>>,
+    pub(crate) service: Option<Arc<Service>>,
     /// The peer says that it addressed this service; else it is a guess by the port.
-    pub(super) addressed: bool,
+    pub(crate) addressed: bool,
 }
 
 /// Judges an authority; a refusal comes with the status that the peer gets.
 ///
 /// `ip:port` must be the address that the tunnel came to. `host:port` must name a service of which the pod is an
 /// endpoint; it is delivered to the pod itself.
-pub(super) fn target(
+pub(crate) fn target(
     snapshot: &Snapshot,
     workload: &Workload,
     local: SocketAddr,
@@ -100,7 +100,7 @@ fn target_port(workload: &Workload, service: &Service, port: u16) -> Option<u16>
 }
 
 /// `host` of a `forwarded` header, if it is one.
-pub(super) fn forwarded_host(header: Option<&str>) -> Option<&str> {
+pub(crate) fn forwarded_host(header: Option<&str>) -> Option<&str> {
     let header = header.filter(|h| h.len() <= PEER_HEADER)?;
     let mut parts = header
         .split(';')
