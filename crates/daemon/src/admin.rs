@@ -135,11 +135,24 @@ async fn read(request: Request<Incoming>, most: usize) -> Result<Visit, Page> {
     });
     Ok(Visit {
         method: head.method.as_str().to_owned(),
-        path: head.uri.path().to_owned(),
+        path: cleaned(head.uri.path()),
         query: pages::parse_query(head.uri.query().unwrap_or("")),
         headers: headers.collect(),
         body,
     })
+}
+
+/// Slashes that stand beside each other count as one: tools of others ask for `//version`, and Go's servers understand that.
+fn cleaned(path: &str) -> String {
+    let mut cleaned = String::with_capacity(path.len());
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        cleaned.push('/');
+        cleaned.push_str(part);
+    }
+    if cleaned.is_empty() || path.ends_with('/') {
+        cleaned.push('/');
+    }
+    cleaned
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub const STREAM_DEADLINE: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a PING may stay unanswered.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests of a tool that asks who is connected, acknowledgements included.
+pub const SYNCZ_REQUESTS: u32 = 32;
 /// The largest discovery answer that a client reads. Upstream's control plane sends everything in one.
 pub const MAX_ANSWER: usize = 200 * 1024 * 1024;
 /// Requests that wait to be sent on a client's stream.

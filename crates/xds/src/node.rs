@@ -97,6 +97,9 @@ impl NodeInfo {
         fields.insert("INSTANCE_IPS".to_owned(), text(&self.ip));
         fields.insert("NODE_NAME".to_owned(), text(&self.node));
         fields.insert(SPLIT.to_owned(), text("true"));
+        fields
+            .entry("ISTIO_VERSION".to_owned())
+            .or_insert_with(|| text(env!("CARGO_PKG_VERSION")));
         if !self.cluster_id.is_empty() {
             fields.insert("CLUSTER_ID".to_owned(), text(&self.cluster_id));
         }

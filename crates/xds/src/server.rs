@@ -28,8 +28,10 @@ mod certificates;
 mod codec;
 mod counters;
 mod discovery;
+pub(crate) mod fuzz;
 mod publisher;
 mod session;
+mod syncz;
 
 pub use audience::Audience;
 pub use auth::{AuthError, Authenticator, Caller, Presented};
@@ -37,6 +39,7 @@ pub use certificates::{SignError, Signer, SigningRequest};
 pub use counters::{Connected, Counters, TypeCounts};
 pub(crate) use publisher::comes_before_addresses;
 pub use publisher::{Change, PublishedType, Publisher};
+pub use syncz::About;
 
 /// Everything that the ports share. Clones serve the same.
 #[derive(Clone)]
@@ -51,6 +54,8 @@ pub struct Server {
     pub counters: Arc<Counters>,
     /// The largest request that is read, in bytes ([`MAX_REQUEST`]).
     pub max_request: usize,
+    /// What it says of itself.
+    pub about: About,
 }
 
 /// Why a port is served no longer.
@@ -80,6 +85,7 @@ impl Server {
             signer,
             counters: Arc::default(),
             max_request: MAX_REQUEST,
+            about: About::default(),
         }
     }
 

@@ -41,6 +41,10 @@ pub(crate) struct Any {
 pub(crate) const DELTA_PATH: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 
+/// gRPC path of what is not incremental.
+pub(crate) const STATE_PATH: &str =
+    "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+
 /// A client of ours says in its node's metadata that it understands split answers.
 pub(crate) const SPLIT: &str = "TULLE_SPLIT_ANSWERS";
 

@@ -53,6 +53,21 @@ async fn pages_by_path_and_by_prefix() {
 }
 
 #[tokio::test]
+async fn slashes_beside_each_other_are_one() {
+    let pages = Pages::new()
+        .on("/version", |_| async { Page::text(200, "1") })
+        .on(
+            "/debug/*",
+            |visit| async move { Page::text(200, visit.path) },
+        );
+    let address = serving(pages).await;
+    // istioctl asks like this.
+    assert!(get(address, "//version").await.starts_with("HTTP/1.1 200 "));
+    assert!(get(address, "/debug//a/").await.ends_with("/debug/a/"));
+    assert!(get(address, "//").await.starts_with("HTTP/1.1 404 "));
+}
+
+#[tokio::test]
 async fn readiness_says_what_is_missing() {
     let readiness = Readiness::new();
     let condition = readiness.condition("state manager");

@@ -42,7 +42,7 @@ pub struct Dump {
 pub struct DumpedCertificate {
     /// PEM.
     pub pem: String,
-    /// Serial number, lower-case hex.
+    /// Serial number, decimal: as ztunnel dumps it and istioctl reads it.
     pub serial: String,
     /// Start of validity.
     pub not_before: SystemTime,
@@ -85,9 +85,29 @@ impl DumpedCertificate {
         let life = certificate::life(der).ok()?;
         Some(Self {
             pem: certificate::write_pem("CERTIFICATE", der),
-            serial: life.serial,
+            serial: decimal(&life.serial),
             not_before: life.not_before,
             not_after: life.not_after,
         })
     }
+}
+
+/// A number of any length in hexadecimal as a decimal one.
+pub(super) fn decimal(hex: &str) -> String {
+    // Least significant digit first.
+    let mut digits: Vec<u32> = vec![0];
+    for nibble in hex.chars().filter_map(|c| c.to_digit(16)) {
+        let mut carry = nibble;
+        for digit in &mut digits {
+            carry += *digit * 16;
+            *digit = carry % 10;
+            carry /= 10;
+        }
+        while carry > 0 {
+            digits.push(carry % 10);
+            carry /= 10;
+        }
+    }
+    let digits = digits.iter().rev();
+    digits.filter_map(|d| char::from_digit(*d, 10)).collect()
 }

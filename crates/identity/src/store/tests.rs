@@ -373,7 +373,7 @@ async fn the_dump_shows_chains_and_roots_and_no_key() {
     let epoch = running.store.get(&sleep()).await.unwrap();
     let dump = running.store.dump();
     assert_eq!(dump[0].phase, Phase::Available);
-    assert_eq!(dump[0].chain[0].serial, epoch.serial);
+    assert_eq!(dump[0].chain[0].serial, super::dump::decimal(&epoch.serial));
     assert_eq!(dump[0].roots.len(), 1);
     assert_eq!(dump[0].chain[0].pem, epoch.credentials.chain_pem());
     assert!(!format!("{dump:?}").contains("PRIVATE"));
@@ -388,4 +388,20 @@ fn back_off_doubles_between_its_bounds() {
     }
     assert!(renewal::backoff(1) > renewal::backoff(0).mul_f64(1.4));
     assert!(renewal::backoff(20) >= BACKOFF_MAX.mul_f64(0.75));
+}
+
+#[test]
+fn serials_are_dumped_in_decimal() {
+    for (hex, expected) in [
+        ("", "0"),
+        ("00", "0"),
+        ("0a", "10"),
+        ("ff", "255"),
+        (
+            "7c40c2d54469869a3a748f63233af259",
+            "165160530160510074691694622259256423001",
+        ),
+    ] {
+        assert_eq!(super::dump::decimal(hex), expected, "{hex}");
+    }
 }

@@ -36,6 +36,7 @@ fn a_node_proxy_says_who_it_is() {
     assert_eq!(text("NODE_NAME"), Some("node-1"));
     assert_eq!(text("CLUSTER_ID"), Some("Kubernetes"));
     assert_eq!(text("ENABLE_HBONE"), Some("true"));
+    assert_eq!(text("ISTIO_VERSION"), Some(env!("CARGO_PKG_VERSION")));
     let fields = &node.metadata.as_ref().unwrap().fields;
     assert!(!fields.contains_key("BROKEN") && !fields.contains_key("PATH"));
     let Some(Kind::StructValue(labels)) = &fields["LABELS"].kind else {

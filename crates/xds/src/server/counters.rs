@@ -40,6 +40,10 @@ pub struct TypeCounts {
 pub struct Connected {
     /// The node id that the client gave.
     pub node: String,
+    /// Its cluster, as it says.
+    pub cluster: String,
+    /// Its version, as it says.
+    pub version: String,
     /// Where it comes from.
     pub address: Option<SocketAddr>,
     /// The Gateway (`namespace/name`) whose proxy it is.
@@ -112,6 +116,8 @@ impl Counters {
             id,
             Connected {
                 node: String::new(),
+                cluster: String::new(),
+                version: String::new(),
                 address,
                 gateway,
                 since: SystemTime::now(),

@@ -12,17 +12,19 @@ use tonic::body::Body;
 use tonic::codegen::{Service as TowerService, http};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
-use tulle_proto::discovery::DeltaDiscoveryRequest;
+use tonic_prost::ProstCodec;
+use tulle_proto::discovery::{DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse, Node};
 
 use super::accept::Peer;
 use super::codec::{Answer, DeltaCodec};
 use super::session::{Noted, Session, SessionError};
+use super::syncz::Syncz;
 use super::{Caller, Counters, Never, Server, auth};
 use crate::limits::STREAM_AGE;
 use crate::node::metadata_text;
-use crate::wire::{DELTA_PATH, SPLIT};
+use crate::wire::{DELTA_PATH, SPLIT, STATE_PATH};
 
-type BoxedFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+pub(super) type BoxedFuture<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 /// The gRPC service. Written by hand because its answers are put together from encoded parts.
 #[derive(Clone)]
@@ -53,15 +55,27 @@ impl TowerService<http::Request<Body>> for Service {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            if request.uri().path() != DELTA_PATH {
-                return Ok(Status::unimplemented(
-                    "only DeltaAggregatedResources is served: use incremental discovery",
-                )
-                .into_http());
-            }
             let limit = Some(service.server.max_request);
-            let mut grpc = Grpc::new(DeltaCodec).apply_max_message_size_config(limit, None);
-            Ok(grpc.streaming(service, request).await)
+            let answer = match request.uri().path() {
+                DELTA_PATH => {
+                    let mut grpc = Grpc::new(DeltaCodec).apply_max_message_size_config(limit, None);
+                    grpc.streaming(service, request).await
+                }
+                STATE_PATH => {
+                    let syncz = Syncz {
+                        server: service.server,
+                        stopped: service.stopped,
+                    };
+                    let codec = ProstCodec::<DiscoveryResponse, DiscoveryRequest>::default();
+                    let mut grpc = Grpc::new(codec).apply_max_message_size_config(limit, None);
+                    grpc.streaming(syncz, request).await
+                }
+                _ => Status::unimplemented(
+                    "the discovery service has DeltaAggregatedResources, and StreamAggregatedResources for debugging",
+                )
+                .into_http(),
+            };
+            Ok(answer)
         })
     }
 }
@@ -204,7 +218,7 @@ impl DiscoveryStream {
         if metadata_text(node, SPLIT).is_some() {
             self.session.split();
         }
-        self.registered.named(node.id.clone());
+        self.registered.named(node);
         tracing::info!(client = %node.id, "discovery stream open");
         Ok(())
     }
@@ -244,7 +258,7 @@ impl DiscoveryStream {
 }
 
 /// Ends when the server stops, or is gone.
-async fn stop(stopped: &mut watch::Receiver<bool>) {
+pub(super) async fn stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
@@ -268,11 +282,16 @@ impl Registered {
         }
     }
 
-    fn named(&mut self, node: String) {
+    fn named(&mut self, node: &Node) {
         // Bounded: it is shown and logged.
-        self.node = node.chars().take(256).collect();
-        self.counters
-            .update(self.id, |stream| stream.node.clone_from(&self.node));
+        let short = |text: &str| text.chars().take(256).collect::<String>();
+        let of = |key| metadata_text(node, key).map(short).unwrap_or_default();
+        self.node = short(&node.id);
+        self.counters.update(self.id, |stream| {
+            stream.node.clone_from(&self.node);
+            stream.cluster = of("CLUSTER_ID");
+            stream.version = of("ISTIO_VERSION");
+        });
     }
 }
 

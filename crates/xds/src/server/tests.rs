@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Request, Status};
@@ -11,7 +12,9 @@ use tulle_identity::{
 };
 use tulle_model::Identity;
 use tulle_proto::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use tulle_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use tulle_proto::discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use tulle_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 
 use self::plane::{Client, Files, NAME, PATIENCE, POD, Plane, TOKEN, holds, node, put, synced};
@@ -355,14 +358,14 @@ async fn channel(plane: &Plane, files: &Files) -> tonic::transport::Channel {
 }
 
 #[tokio::test]
-async fn the_other_discovery_method_is_unimplemented() {
+async fn other_methods_are_unimplemented() {
     let plane = Plane::start(Publisher::new(), true).await;
     let files = Files::new(TOKEN);
     let mut grpc = tonic::client::Grpc::new(channel(&plane, &files).await);
     grpc.ready().await.unwrap();
     let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
     let path = PathAndQuery::from_static(
-        "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/Anything",
     );
     let empty = Request::new(tokio_stream::empty());
     let status = grpc
@@ -474,4 +477,80 @@ async fn a_stop_ends_streams_in_good_order() {
     client.until("told", |seen| !seen.errors.is_empty()).await;
     let error = client.proxy.0.borrow().errors[0].clone();
     assert!(error.contains("ended the stream"), "{error}");
+}
+
+/// What `istioctl proxy-status` is told.
+async fn syncz(plane: &Plane, files: &Files, type_url: &str) -> Result<DiscoveryResponse, Status> {
+    let channel = plane.endpoint(files, "https").connect().await.unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let ask = DiscoveryRequest {
+        type_url: type_url.to_owned(),
+        ..DiscoveryRequest::default()
+    };
+    let acknowledge = DiscoveryRequest {
+        response_nonce: "any".to_owned(),
+        ..ask.clone()
+    };
+    let (send, queue) = mpsc::channel(4);
+    send.try_send(ask).unwrap();
+    send.try_send(acknowledge).unwrap();
+    let mut request = Request::new(ReceiverStream::new(queue));
+    *request.metadata_mut() = plane.endpoint(files, "https").metadata().await.unwrap();
+    let codec = ProstCodec::<DiscoveryRequest, DiscoveryResponse>::default();
+    let path = PathAndQuery::from_static(crate::wire::STATE_PATH);
+    let mut answers = grpc.streaming(request, path, codec).await?.into_inner();
+    let answer = answers.message().await?.unwrap();
+    drop(send);
+    assert_eq!(answers.message().await?, None, "asked once, answered once");
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn tools_are_told_who_is_connected_and_up_to_date() {
+    use prost::Message as _;
+    use tulle_proto::discovery::{ClientConfig, ConfigStatus};
+
+    let publisher = Publisher::new();
+    publisher.publish(ADDRESS_TYPE, vec![put("pod/1", "one")]);
+    let plane = Plane::start(publisher, true).await;
+    let files = Files::new(TOKEN);
+    let client = Client::start(plane.endpoint(&files, "https"), node());
+    client.until("first sync", synced).await;
+    let config = timeout(PATIENCE, async {
+        loop {
+            let answer = syncz(&plane, &files, "istio.io/debug/syncz").await.unwrap();
+            let resource = answer.resources.first().unwrap();
+            assert!(
+                resource
+                    .type_url
+                    .ends_with("/envoy.service.status.v3.ClientConfig")
+            );
+            let config = ClientConfig::decode(&*resource.value).unwrap();
+            let of = |c: &tulle_proto::discovery::client_config::GenericXdsConfig| {
+                c.config_status == ConfigStatus::Synced as i32
+            };
+            if config.generic_xds_configs.len() == 2 && config.generic_xds_configs.iter().all(of) {
+                let identifier = answer.control_plane.unwrap().identifier;
+                assert!(
+                    identifier.contains("\"Component\":\"istiod\""),
+                    "{identifier}"
+                );
+                return config;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let node = config.node.unwrap();
+    assert_eq!(node.id, "ztunnel-abcde.istio-system");
+    let version = crate::node::metadata_text(&node, "ISTIO_VERSION");
+    assert_eq!(version, Some(env!("CARGO_PKG_VERSION")));
+
+    let refused = syncz(&plane, &files, ADDRESS_TYPE).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
+    files.write("token", "bad");
+    let refused = syncz(&plane, &files, "istio.io/debug/syncz").await;
+    assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    files.write("token", TOKEN);
 }
