@@ -37,6 +37,8 @@ pub(crate) enum PathTest {
 /// What makes a match win over others in Gateway API, the most important first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Specificity {
+    /// Written by a client's namespace for its own clients.
+    of_clients: bool,
     path: u8,
     path_length: usize,
     method: bool,
@@ -182,6 +184,7 @@ impl Specificity {
             None => (2, 1),
         };
         Self {
+            of_clients: m.source_namespace.is_some(),
             path,
             path_length,
             method: m.method.is_some(),

@@ -18,6 +18,8 @@ pub(super) struct Hosts {
     any: Option<Arc<Index>>,
     /// Parents of routes that lead here.
     pub(super) attached: usize,
+    /// Those of them that count for the clients of one namespace only.
+    consumers: Vec<(Arc<str>, usize)>,
 }
 
 impl Hosts {
@@ -57,6 +59,36 @@ impl Hosts {
                 }
             }
         });
+    }
+
+    /// Counts a route that leads here; `consumer` is the namespace for whose clients alone it does.
+    pub(super) fn attach(&mut self, consumer: Option<&Arc<str>>) {
+        self.attached += 1;
+        let Some(namespace) = consumer else { return };
+        match self.consumers.iter_mut().find(|(of, _)| of == namespace) {
+            Some((_, count)) => *count += 1,
+            None => self.consumers.push((namespace.clone(), 1)),
+        }
+    }
+
+    /// Undoes [`Self::attach`].
+    pub(super) fn detach(&mut self, consumer: Option<&Arc<str>>) {
+        self.attached -= 1;
+        if let Some((_, count)) = self
+            .consumers
+            .iter_mut()
+            .find(|(of, _)| Some(of) == consumer)
+        {
+            *count -= 1;
+        }
+        self.consumers.retain(|(_, count)| *count > 0);
+    }
+
+    /// Some route here is for this client.
+    pub(super) fn counts_for(&self, request: &RequestHead<'_>) -> bool {
+        let consumers: usize = self.consumers.iter().map(|(_, count)| count).sum();
+        let mut namespaces = self.consumers.iter().map(|(namespace, _)| &**namespace);
+        consumers < self.attached || namespaces.any(|of| Some(of) == request.source_namespace)
     }
 
     pub(super) fn find(

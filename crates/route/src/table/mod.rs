@@ -15,7 +15,7 @@ pub use streams::{StreamFound, StreamLookup, StreamRequest};
 use crate::compiled::{CompiledRule, MatchedPath};
 use crate::error::RouteError;
 use crate::request::RequestHead;
-use crate::resource::{HttpRoute, ObjectKey, Parent, StreamRoute};
+use crate::resource::{HttpRoute, ObjectKey, Parent, Precedence, StreamRoute};
 use crate::text::Patterns;
 use hosts::Hosts;
 use index::Entry;
@@ -82,7 +82,7 @@ pub enum Lookup<'a> {
     Routed(Routed<'a>),
     /// There are routes, but none for this request: answer with 404.
     NoMatch,
-    /// There are no routes at all: a waypoint sends the request to the service itself, a gateway answers with 404.
+    /// There are no routes at all, or only for clients of other namespaces: a waypoint sends the request to the service itself, a gateway answers with 404.
     Unrouted,
 }
 
@@ -138,7 +138,7 @@ impl Table {
                 }
             }
             // A route without rules still counts: what it is attached to has routes.
-            tables.http_scopes.entry(parent).attached += 1;
+            tables.http_scopes.entry(parent).attach(consumer(&route));
         }
         tables.http.insert(name, Compiled { route, rules });
         Ok(())
@@ -176,7 +176,9 @@ impl Table {
         let mut lookup = Lookup::Unrouted;
         let mut best: Option<(&Entry, MatchedPath)> = None;
         self.tables.http_scopes.each(scope, |hosts| {
-            lookup = Lookup::NoMatch;
+            if hosts.counts_for(request) {
+                lookup = Lookup::NoMatch;
+            }
             let found = hosts.find(scope, request);
             best = index::better(best, found);
         });
@@ -234,7 +236,7 @@ impl Tables {
                     hosts.remove(hostnames(parent), &Entry::new(rule.clone(), index));
                 }
             }
-            hosts.attached -= 1;
+            hosts.detach(consumer(&old.route));
             let empty = hosts.attached == 0;
             if empty {
                 self.http_scopes.remove(parent);
@@ -256,6 +258,17 @@ impl Tables {
         }
         true
     }
+}
+
+/// The namespace for whose clients alone a route counts: GAMMA's consumer routes, which are about somebody else's service.
+fn consumer(route: &HttpRoute) -> Option<&Arc<str>> {
+    if route.precedence != Precedence::Specific {
+        return None;
+    }
+    let mut matches = route.rules.iter().flat_map(|rule| &rule.matches);
+    let first = matches.next()?.source_namespace.as_ref()?;
+    let same = matches.all(|m| m.source_namespace.as_ref() == Some(first));
+    same.then_some(first)
 }
 
 fn hostnames(parent: &Parent) -> &[crate::resource::HostPattern] {

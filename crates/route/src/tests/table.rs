@@ -41,6 +41,45 @@ fn services_have_routes_for_all_ports_and_for_one() {
     assert_eq!(at("none", 80, "/"), "unrouted");
 }
 
+/// MeshConsumerRoute: a route about somebody else's service is for the clients of its own namespace.
+#[test]
+fn consumers_routes_are_for_their_own_clients() {
+    let consumer = |m: Match| Match {
+        source_namespace: Some("apps".into()),
+        ..m
+    };
+    let echo = ServiceKey::new("infra", "echo");
+    let scope = Scope::Service {
+        service: &echo,
+        port: 80,
+    };
+    let from = |namespace: &str, path: &str| Request {
+        namespace: Some(namespace.to_owned()),
+        ..get("h", path)
+    };
+    let theirs = of(
+        service("echo", None),
+        "consumer",
+        vec![consumer(prefix("/a"))],
+    );
+    let mut table = table([theirs]);
+    assert_eq!(winner(&table, scope, &from("apps", "/a")), "consumer");
+    assert_eq!(winner(&table, scope, &from("apps", "/b")), "404");
+    assert_eq!(winner(&table, scope, &from("other", "/a")), "unrouted");
+    assert_eq!(winner(&table, scope, &get("h", "/a")), "unrouted");
+    // Beside the service's own route, also a more specific one.
+    table
+        .insert_http(of(service("echo", None), "producer", vec![prefix("/a/b")]))
+        .unwrap();
+    assert_eq!(winner(&table, scope, &from("apps", "/a/b")), "consumer");
+    assert_eq!(winner(&table, scope, &from("other", "/a/b")), "producer");
+    assert_eq!(winner(&table, scope, &from("other", "/c")), "404");
+    assert!(table.remove("HTTPRoute/infra/producer"));
+    assert_eq!(winner(&table, scope, &from("other", "/c")), "unrouted");
+    assert!(table.remove("HTTPRoute/infra/consumer"));
+    assert!(table.is_empty());
+}
+
 #[test]
 fn a_route_without_rules_is_still_a_route() {
     let empty = HttpRoute {
