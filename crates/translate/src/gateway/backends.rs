@@ -151,15 +151,18 @@ impl Cluster {
             kind: route.kind.as_str(),
             namespace: &route.namespace,
         };
-        if !self.may_refer(
-            referrer,
-            Referent {
-                group,
-                kind,
-                namespace,
-                name,
-            },
-        ) {
+        let permitted = || {
+            self.may_refer(
+                referrer,
+                Referent {
+                    group,
+                    kind,
+                    namespace,
+                    name,
+                },
+            )
+        };
+        if !self.is_about(route, (group, kind, namespace, name)) && !permitted() {
             return Err(Problem::new(
                 "RefNotPermitted",
                 format!(
@@ -198,6 +201,23 @@ impl Cluster {
             return Err(Problem::new("BackendNotFound", message));
         }
         Ok((service, port))
+    }
+
+    /// A route about one service alone, which its clients have addressed already: it needs no grant to send them there. To any
+    /// other service it does, as the waypoint would speak in its own name.
+    fn is_about(&self, route: &RouteId, service: (&str, &str, &str, &str)) -> bool {
+        let Some(facts) = self.gateway.routes.get(route) else {
+            return false;
+        };
+        let is = |parent: &api::ParentReference| {
+            let group = parent.group.as_deref().unwrap_or(api::GROUP);
+            let kind = parent.kind.as_deref().unwrap_or("Gateway");
+            let namespace = parent.namespace.as_deref().unwrap_or(&route.namespace);
+            (group, kind, namespace, parent.name.as_str()) == service
+        };
+        matches!(service.1, "Service" | "ServiceEntry")
+            && !facts.parents.is_empty()
+            && facts.parents.iter().all(is)
     }
 
     fn kubernetes_backend(&self, namespace: &str, name: &str) -> Option<ServiceKey> {

@@ -714,6 +714,15 @@ fn mesh_consumer_route() {
         route.rules[0].matches[0].source_namespace.as_deref(),
         Some("infra")
     );
+    // To the service itself, without a grant: whom the route is about, its clients have addressed already. To others only with one.
+    for (name, expected) in [
+        ("s", "True ResolvedRefs"),
+        ("other", "False RefNotPermitted"),
+    ] {
+        let backend = json!([{"name": name, "namespace": "web", "port": 80}]);
+        world.set("HTTPRoute", "infra/r", http(json!([parent]), to(backend)));
+        assert_eq!(resolved(&world, "infra/r"), expected);
+    }
     // One set of rules cannot be for some clients at one parent and for all at another.
     let both = http(
         json!([parent, {"name": "g", "sectionName": "http"}]),
