@@ -15,7 +15,7 @@ use tulle_cluster::{Api, Change, Client};
 use crate::limits::CLASS_RETRY;
 use crate::status::GATEWAY_CLASS;
 
-/// Name, controller, and what `kubectl describe` says.
+/// Name, controller, and what `kubectl describe` says, in 64 bytes at most.
 const CLASSES: [(&str, &str, &str); 2] = [
     (
         CLASS_ISTIO,
@@ -25,7 +25,7 @@ const CLASSES: [(&str, &str, &str); 2] = [
     (
         CLASS_WAYPOINT,
         CONTROLLER_MESH,
-        "Waypoints: layer 7 for services and workloads of the mesh, deployed by Tulle",
+        "Waypoints: layer 7 inside of the mesh, deployed by Tulle",
     ),
 ];
 

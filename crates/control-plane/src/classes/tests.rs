@@ -26,6 +26,8 @@ fn api(there: &'static [&'static str], made: Arc<Mutex<Vec<Value>>>) -> Client {
                 })
             } else if head.method == http::Method::POST {
                 let object: Value = serde_json::from_slice(&body).unwrap();
+                // The API server refuses more.
+                assert!(object["spec"]["description"].as_str().unwrap().len() <= 64);
                 made.lock().unwrap().push(object.clone());
                 object
             } else if query.contains("watch=") {
