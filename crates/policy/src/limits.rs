@@ -12,5 +12,7 @@ pub(crate) const LONGEST_PAYLOAD: usize = 64 << 10;
 pub(crate) const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// An expression of a Telemetry, in bytes.
 pub(crate) const LONGEST_EXPRESSION: usize = 8 << 10;
+/// A compiled regular expression of an expression, in bytes.
+pub(crate) const PATTERN_SIZE: usize = 1 << 20;
 /// Brackets in brackets: parsing is recursive.
 pub(crate) const DEEPEST_EXPRESSION: usize = 32;

@@ -201,6 +201,12 @@ pub struct OpenTelemetry {
     /// Further metadata or headers.
     #[serde(default)]
     pub headers: BTreeMap<Arc<str>, Arc<str>>,
+    /// Body of log records, with Envoy's `%COMMAND%`s; `None` is Istio's line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_text: Option<Arc<str>>,
+    /// Attributes of log records, with the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub log_labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// OTLP by HTTP.

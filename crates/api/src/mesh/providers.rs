@@ -95,6 +95,8 @@ pub struct OpenTelemetry {
     pub max_tag_length: Option<u32>,
     pub http: Option<OtlpHttp>,
     pub grpc: Option<OtlpGrpc>,
+    /// Of access logs.
+    pub log_format: Option<LogFormat>,
     /// Other fields, of which the user is told.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,

@@ -1,15 +1,18 @@
 //! Expressions of Telemetry: filters of access logs, and values of metric tags. The part of CEL (Common Expression Language) that
 //! they use: literals, attributes, comparisons, `&&`, `||`, `!`, `?:`, `+`, `in`, `has`, `string`, `int`, `size`, and the methods
-//! `startsWith`, `endsWith`, `contains`.
+//! `startsWith`, `endsWith`, `contains`, `matches`.
 //!
 //! As in Envoy, what refers to something that is not there has no value: a filter then does not hold, a tag is `unknown`.
 
+mod evaluate;
 mod parse;
+mod pattern;
 mod tokens;
 
 use std::fmt;
 
-pub use parse::{Attributes, Expression, ExpressionError};
+pub use evaluate::Attributes;
+pub use parse::{Expression, ExpressionError};
 
 /// What an expression or attribute is.
 #[derive(Clone, Debug, PartialEq)]

@@ -47,6 +47,8 @@ fn filters() {
         ("has(request.headers['x-none'])", false),
         ("size(request.headers['x-id']) == 1", true),
         ("response.code > 399.5", true),
+        ("request.url_path.matches('^/api/v[0-9]+$')", true),
+        ("request.url_path.matches('^/v1')", false),
         ("response.code == '404'", false),
         ("response.code != '404'", true),
     ] {
@@ -119,9 +121,16 @@ fn what_is_no_expression() {
     );
     assert_eq!(why("a b"), ExpressionError::Unexpected("\"b\"".to_owned()));
     assert_eq!(
-        why("x.matches('a')"),
-        ExpressionError::Function("matches".to_owned())
+        why("x.replace('a')"),
+        ExpressionError::Function("replace".to_owned())
     );
+    for text in [
+        "x.matches('(')",
+        "x.matches(y)",
+        "x.matches('(a{999}){999}')",
+    ] {
+        assert!(matches!(why(text), ExpressionError::Pattern(_)), "{text}");
+    }
     assert_eq!(
         why("exec('a')"),
         ExpressionError::Function("exec".to_owned())

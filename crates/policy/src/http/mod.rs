@@ -20,7 +20,7 @@ pub use resource::{
 };
 pub use table::HttpPolicies;
 pub use template::{PathTemplate, TemplateError};
-pub use verdict::{Ask, Cause, Custom, Decision, Note, Outcome};
+pub use verdict::{Ask, Cause, Custom, Decision, Found, Note, Outcome};
 
 #[cfg(test)]
 mod tests;

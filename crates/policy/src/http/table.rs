@@ -7,7 +7,7 @@ use imbl::{HashMap, OrdMap};
 use super::matching::Compiled;
 use super::request::Request;
 use super::resource::{Action, HttpPolicy};
-use super::verdict::{Ask, Cause, Custom, Decision, Note, Outcome};
+use super::verdict::{Ask, Cause, Custom, Decision, Found, Note, Outcome};
 use crate::target::Target;
 
 type ByName = OrdMap<Arc<str>, Arc<Compiled>>;
@@ -119,11 +119,17 @@ impl HttpPolicies {
 
     fn outcome(&self, targets: &[Target], request: &Request<'_>, notes: &mut Vec<Note>) -> Outcome {
         let mut allows: Vec<(&Arc<str>, &Arc<Compiled>)> = Vec::new();
+        let mut tried: Vec<Note> = Vec::new();
         let mut denied = None;
         for (name, compiled) in self.concerning(targets) {
             let policy = &compiled.policy;
             if policy.dry_run || policy.action == Action::Audit {
-                note(notes, name, compiled, request);
+                let note = note(name, compiled, request);
+                if policy.action == Action::Allow {
+                    tried.push(note);
+                } else if note.found != Found::Nothing {
+                    notes.push(note);
+                }
                 continue;
             }
             match policy.action {
@@ -131,6 +137,12 @@ impl HttpPolicies {
                 Action::Deny if denied.is_none() => denied = denial(name, compiled, request),
                 _ => {}
             }
+        }
+        // Dry-run ALLOW policies are one question: if any of them matches, the others do not count.
+        let matched = |note: &&Note| matches!(note.found, Found::Rule(_));
+        match tried.iter().find(matched) {
+            Some(note) => notes.push(note.clone()),
+            None => notes.append(&mut tried),
         }
         if let Some(cause) = denied {
             return Outcome::Denied(cause);
@@ -188,17 +200,15 @@ fn denial(name: &Arc<str>, compiled: &Compiled, request: &Request<'_>) -> Option
         .map(|rule| Cause::Rule { policy, rule })
 }
 
-fn note(notes: &mut Vec<Note>, name: &Arc<str>, compiled: &Compiled, request: &Request<'_>) {
-    let rule = match compiled.broken {
-        Some(_) => None,
-        None => match compiled.matching_rule(request) {
-            Some(rule) => Some(rule),
-            None => return,
-        },
+fn note(name: &Arc<str>, compiled: &Compiled, request: &Request<'_>) -> Note {
+    let found = match (&compiled.broken, compiled.matching_rule(request)) {
+        (Some(_), _) => Found::Unenforceable,
+        (None, Some(rule)) => Found::Rule(rule),
+        (None, None) => Found::Nothing,
     };
-    notes.push(Note {
+    Note {
         policy: name.clone(),
         action: compiled.policy.action.clone(),
-        rule,
-    });
+        found,
+    }
 }

@@ -123,21 +123,52 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A policy that matched and decides nothing.
+/// A policy that decides nothing, and what it would have said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// `namespace/name`.
     pub policy: Arc<str>,
     /// Its action: `Audit`, or that of a dry-run policy.
     pub action: Action,
-    /// Index of the rule; `None` when the policy cannot be evaluated.
-    pub rule: Option<usize>,
+    /// Whether and why it matched.
+    pub found: Found,
+}
+
+/// What a policy that decides nothing would have said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Its rule of this index matched.
+    Rule(usize),
+    /// It is a dry-run ALLOW policy, and none of these matched.
+    Nothing,
+    /// It cannot be evaluated.
+    Unenforceable,
+}
+
+impl Note {
+    /// In one word, for metrics.
+    pub fn result(&self) -> &'static str {
+        match (&self.action, self.found) {
+            (Action::Audit, _) => "audited",
+            (Action::Deny, _) => "would_be_denied",
+            (Action::Allow, Found::Rule(_)) => "would_be_allowed",
+            (Action::Allow, Found::Nothing | Found::Unenforceable) => "would_not_be_allowed",
+            (Action::Custom { .. }, _) => "would_be_asked",
+        }
+    }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
             Action::Audit => write!(f, "audited by policy {}", self.policy)?,
+            Action::Allow if self.found == Found::Nothing => {
+                return write!(
+                    f,
+                    "would not be allowed: no rule of dry-run policy {} matched",
+                    self.policy
+                );
+            }
             Action::Allow => write!(f, "would be allowed by dry-run policy {}", self.policy)?,
             Action::Deny => write!(f, "would be denied by dry-run policy {}", self.policy)?,
             Action::Custom { provider } => {
@@ -148,9 +179,10 @@ impl fmt::Display for Note {
                 )?;
             }
         }
-        match self.rule {
-            Some(rule) => write!(f, " rule {rule}"),
-            None => f.write_str(", which cannot be evaluated"),
+        match self.found {
+            Found::Rule(rule) => write!(f, " rule {rule}"),
+            Found::Nothing => Ok(()),
+            Found::Unenforceable => f.write_str(", which cannot be evaluated"),
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum TokenError {
     Signature,
     /// The issuer's keys could not be had.
     NoKeys,
+    /// The issuer has no key that the token names.
+    UnknownKey,
 }
 
 impl TokenError {
@@ -51,7 +53,8 @@ impl TokenError {
             Self::NotYetValid => "Jwt not yet valid",
             Self::Audience => "Audiences in Jwt are not allowed",
             Self::Signature => "Jwt verification fails",
-            Self::NoKeys => "Jwks doesn't have key to match kid or alg from Jwt",
+            Self::NoKeys => "Jwks remote fetch is failed",
+            Self::UnknownKey => "Jwks doesn't have key to match kid or alg from Jwt",
         }
     }
 }

@@ -55,7 +55,12 @@ pub enum Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Its tokens are no use: 401.
-    Token(TokenError),
+    Token {
+        /// `namespace/name`.
+        policy: Arc<str>,
+        /// Why.
+        error: TokenError,
+    },
     /// A RequestAuthentication cannot be evaluated: 403.
     Unenforceable {
         /// `namespace/name`.
@@ -69,7 +74,7 @@ impl Refusal {
     /// Of the answer.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Token(_) => 401,
+            Self::Token { .. } => 401,
             Self::Unenforceable { .. } => 403,
         }
     }
@@ -78,7 +83,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Token(error) => error.fmt(f),
+            Self::Token { policy, error } => {
+                write!(f, "denied by request authentication {policy}: {error}")
+            }
             Self::Unenforceable { policy, why } => {
                 write!(
                     f,
@@ -186,9 +193,9 @@ impl Authentications {
                     .flat_map(|l| l.tokens(request).into_iter().map(move |token| (l, token)));
                 for (location, token) in found.take(TOKENS_PER_REQUEST) {
                     match unverified(&token, &decode) {
-                        Err(error) => problem = problem.or(Some(error)),
+                        Err(error) => problem = problem.or(Some((policy, error))),
                         Ok(claims) if claims.issuer() != Some(&*rule.issuer) => {
-                            problem = problem.or(Some(TokenError::UnknownIssuer));
+                            problem = problem.or(Some((policy, TokenError::UnknownIssuer)));
                         }
                         Ok(claims) if candidates.len() < TOKENS_PER_REQUEST => {
                             candidates.push(Candidate {
@@ -206,7 +213,10 @@ impl Authentications {
         }
         match problem {
             _ if !candidates.is_empty() => Plan::Verify(candidates),
-            Some(error) => Plan::Refuse(Refusal::Token(error)),
+            Some((policy, error)) => Plan::Refuse(Refusal::Token {
+                policy: policy.clone(),
+                error,
+            }),
             None => Plan::Pass,
         }
     }

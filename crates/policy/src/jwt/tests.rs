@@ -122,9 +122,15 @@ fn the_issuer_leads_to_its_rule() {
 #[test]
 fn tokens_of_no_use_are_refused() {
     let table = table(vec![rule("one")]);
-    let unknown = Plan::Refuse(Refusal::Token(TokenError::UnknownIssuer));
+    let refused = |error| {
+        Plan::Refuse(Refusal::Token {
+            policy: "ns/jwt".into(),
+            error,
+        })
+    };
+    let unknown = refused(TokenError::UnknownIssuer);
     assert_eq!(plan(&table, &bearer("h.iss-three.s")), unknown);
-    let malformed = Plan::Refuse(Refusal::Token(TokenError::Malformed));
+    let malformed = refused(TokenError::Malformed);
     for token in ["h.iss-one", "h.iss-one.s.x", "h.payload.s", "x"] {
         assert_eq!(plan(&table, &bearer(token)), malformed, "{token}");
     }
@@ -132,6 +138,12 @@ fn tokens_of_no_use_are_refused() {
         panic!()
     };
     assert_eq!(refusal.status(), 401);
+    assert!(
+        refusal
+            .to_string()
+            .starts_with("denied by request authentication ns/jwt: Jwt is not in the form"),
+        "{refusal}"
+    );
 }
 
 #[test]

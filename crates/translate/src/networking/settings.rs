@@ -181,6 +181,11 @@ impl Cluster {
                     .chain(metadata)
                     .map(|h| (h.name.to_ascii_lowercase().into(), h.value.as_str().into()))
                     .collect(),
+                log_text: otel
+                    .log_format
+                    .as_ref()
+                    .and_then(|format| Some(format.text.as_deref()?.into())),
+                log_labels: otel.log_format.as_ref().map(labels).unwrap_or_default(),
             });
         }
         if let Some(file) = &provider.envoy_file_access_log {
@@ -294,14 +299,17 @@ fn log_format(format: &mesh::LogFormat) -> Option<AccessLogFormat> {
     if let Some(text) = &format.text {
         return Some(AccessLogFormat::CustomText(text.as_str().into()));
     }
-    let labels = format.labels.as_ref()?;
+    format.labels.as_ref()?;
+    Some(AccessLogFormat::CustomJson(labels(format)))
+}
+
+/// Names and texts.
+fn labels(format: &mesh::LogFormat) -> BTreeMap<Arc<str>, Arc<str>> {
     let field = |(name, value): (&String, &serde_json::Value)| {
         let value = value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned);
-        (name.as_str().into(), value.into())
+        (Arc::from(name.as_str()), Arc::from(value))
     };
-    Some(AccessLogFormat::CustomJson(
-        labels.iter().map(field).collect(),
-    ))
+    format.labels.iter().flatten().map(field).collect()
 }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Asked, claims, names, policy, rule, service, text, waypoint};
 use crate::http::{
-    Action, Ask, Cause, Clause, Custom, HttpPolicies, HttpPolicy, Match, NetAttribute, Outcome,
-    PathMatch, Request, Rule, Test, TextAttribute, TextMatch,
+    Action, Ask, Cause, Clause, Custom, HttpPolicies, HttpPolicy, Match, NetAttribute, Note,
+    Outcome, PathMatch, Request, Rule, Test, TextAttribute, TextMatch,
 };
 use crate::{Envelope, Target};
 
@@ -466,10 +466,36 @@ fn audit_and_dry_run_are_noted_only() {
             "audited by policy ns/audit rule 0",
             "provider p would be asked by dry-run policy ns/custom rule 0",
             "would be denied by dry-run policy ns/deny rule 0",
+            "would not be allowed: no rule of dry-run policy ns/silent matched",
+        ]
+    );
+    let results: Vec<&str> = decision.notes.iter().map(Note::result).collect();
+    assert_eq!(
+        results,
+        [
+            "audited",
+            "would_be_asked",
+            "would_be_denied",
+            "would_not_be_allowed"
         ]
     );
     let custom = Asked::default().with(|request| table.custom(&[waypoint()], request));
     assert_eq!(custom, Custom::Ask(Vec::new()));
+}
+
+#[test]
+fn of_dry_run_allow_policies_one_match_is_enough() {
+    let dry = |name: &str, rules| HttpPolicy {
+        dry_run: true,
+        ..policy(name, waypoint(), Action::Allow, rules)
+    };
+    let table = table(vec![
+        dry("ns/a", Vec::new()),
+        dry("ns/b", vec![Rule::default()]),
+    ]);
+    let decision = Asked::default().with(|request| table.decide(&[waypoint()], request));
+    let texts: Vec<String> = decision.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["would be allowed by dry-run policy ns/b rule 0"]);
 }
 
 #[test]
