@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 /// Some of Istio's standard metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the names are Istio's")]
 pub struct MetricSet(u16);
 
 #[expect(missing_docs, reason = "the names are Istio's")]

@@ -85,6 +85,30 @@ impl RequestRecord {
         }
     }
 
+    /// What the format's text says, without a line feed at its end.
+    pub fn text(&self) -> String {
+        let mut text = self.made_of(&self.format.text);
+        text.truncate(text.trim_end_matches('\n').len());
+        text
+    }
+
+    /// What the format says by name.
+    pub fn labels(&self) -> Vec<(String, String)> {
+        let named = self.format.json.iter().flatten();
+        named
+            .map(|(name, pieces)| (name.to_string(), self.made_of(pieces)))
+            .collect()
+    }
+
+    fn made_of(&self, pieces: &[Piece]) -> String {
+        let mut text = String::new();
+        for piece in pieces {
+            // Writing to a String cannot fail.
+            let _ = self.piece(piece, &mut text);
+        }
+        text
+    }
+
     fn write_json(&self, keys: &[(Box<str>, Vec<Piece>)], out: &mut String) -> fmt::Result {
         out.push('{');
         for (at, (key, pieces)) in keys.iter().enumerate() {

@@ -164,6 +164,25 @@ impl RequestFormat {
         Ok(compiled)
     }
 
+    /// A text (Istio's when it is `None`), and beside it texts by name: [`RequestRecord::text`](crate::RequestRecord::text) and
+    /// [`RequestRecord::labels`](crate::RequestRecord::labels).
+    ///
+    /// # Errors
+    /// If one of them is not well-formed.
+    pub fn labelled<'a>(
+        text: Option<&str>,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, FormatError> {
+        let mut compiled = Self::empty();
+        compiled.text = compiled.compile(text.unwrap_or(DEFAULT_TEXT))?;
+        let mut all = Vec::new();
+        for (name, format) in labels {
+            all.push((name.into(), compiled.compile(format)?));
+        }
+        compiled.json = Some(all);
+        Ok(compiled)
+    }
+
     /// Istio's line.
     pub fn default_text() -> Self {
         // A test holds that both defaults compile.

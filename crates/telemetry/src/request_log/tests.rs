@@ -115,3 +115,28 @@ fn what_peers_send_cannot_forge_a_line() {
     let text = line(&record(RequestFormat::text("\"%REQ(X-EVIL)%\"").unwrap()));
     assert_eq!(text, "\"a\\u000ab\\\"c\"\n");
 }
+
+#[test]
+fn a_record_has_a_text_and_labels() {
+    let labels = [
+        ("code", "%RESPONSE_CODE%"),
+        ("agent", "%REQ(USER-AGENT)%"),
+        ("none", "%REQ(X-NONE)%"),
+    ];
+    let format = RequestFormat::labelled(Some("%REQ(:METHOD)% %RESPONSE_FLAGS%\n"), labels);
+    let record = record(format.unwrap());
+    assert_eq!(record.text(), "GET -");
+    let expected = [("code", "200"), ("agent", "curl/8.5.0"), ("none", "-")];
+    assert_eq!(
+        record.labels(),
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    let standard = RequestFormat::labelled(None, []).unwrap();
+    let record = self::record(standard);
+    assert!(
+        record
+            .text()
+            .starts_with("[2025-12-31T23:59:59.000Z] \"GET ")
+    );
+    assert!(record.labels().is_empty());
+}
