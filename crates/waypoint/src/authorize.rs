@@ -11,6 +11,7 @@ use tulle_policy::http::{Cause, Headers, Http, Note, Request};
 
 use crate::inbound::{Client, Via};
 use crate::state::Snapshot;
+use crate::worker::Shared;
 
 /// What policies may be attached to, for something that `client` sends.
 pub(crate) fn targets(client: &Client, service: Option<&ServiceKey>) -> Vec<Target> {
@@ -83,9 +84,33 @@ pub(crate) fn details(cause: &Cause) -> Arc<str> {
     .into()
 }
 
-/// What dry-run and AUDIT policies would have done: in the process log.
-pub(crate) fn note(client: &Client, notes: &[Note]) {
+/// In metrics: a provider said no.
+pub(crate) const PROVIDER_DENIED: &str = "denied_by_provider";
+/// In metrics: a provider said nothing, and the request was refused.
+pub(crate) const PROVIDER_SILENT: &str = "provider_gave_no_answer";
+/// In metrics: a provider said nothing, and the request passed (`failOpen`).
+pub(crate) const PROVIDER_PASSED: &str = "passed_without_an_answer";
+/// In metrics: the request's token is no use.
+pub(crate) const TOKEN_REFUSED: &str = "token_refused";
+
+/// Counts a refusal under the policies that it is due to.
+pub(crate) fn refused(shared: &Shared, cause: &Cause) {
+    match cause {
+        Cause::Rule { policy, .. } => shared.decisions.with(&[policy, "denied"]).inc(),
+        Cause::Unenforceable { policy, .. } => {
+            shared.decisions.with(&[policy, "not_understood"]).inc();
+        }
+        Cause::NoAllow { considered } => considered
+            .iter()
+            .for_each(|policy| shared.decisions.with(&[policy, "not_allowed"]).inc()),
+    }
+}
+
+/// What dry-run and AUDIT policies would have done: in the process log and in metrics. `what` says what was asked for.
+pub(crate) fn note(shared: &Shared, client: &Client, what: &str, notes: &[Note]) {
     for note in notes {
-        tracing::info!(source = %client.source, destination = %client.local, "{note}");
+        let identity = client.peer.as_ref().map(ToString::to_string);
+        tracing::info!(source = %client.source, identity, destination = %client.local, request = what, "{note}");
+        shared.decisions.with(&[&note.policy, note.result()]).inc();
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of our own: to authorization services, collectors of spans, and issuers of keys.
+//! Calls of our own: to authorization services and collectors.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, header};
 use tulle_http::body::Body;
 use tulle_http::grpc;
+use tulle_http::upstream::Protocol;
 use tulle_policy::settings::Upstream;
 use tulle_route::balance::Draw;
 
-use crate::destination::{DestinationKey, Endpoint, Hop};
+use crate::destination::{DestinationKey, Hop};
 use crate::exchange::{Exchange, status_of};
 use crate::limits::CHECK_ANSWER;
 use crate::state::Snapshot;
@@ -70,8 +71,13 @@ pub(crate) async fn send(
                     destination: Some(&destination),
                     endpoint,
                     request: said_as(request, http2),
+                    assumed: match http2 {
+                        true => Protocol::Http2,
+                        false => Protocol::Http1,
+                    },
                     upgrade: None,
                     deadline: None,
+                    client: None,
                 };
                 upstream::send(&worker, sending)
                     .await
@@ -101,7 +107,7 @@ fn said_as(mut request: Request<Body>, http2: bool) -> Request<Body> {
     request
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     time: Duration,
     what: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {
@@ -172,56 +178,4 @@ pub(crate) async fn unary(
         return Err("the answer is no gRPC message".to_owned());
     }
     Ok(bytes.slice(PREFIX..))
-}
-
-/// One GET of a URL: for keys of issuers. TLS is verified against the system's roots.
-pub(crate) async fn get(worker: &Rc<Worker>, url: &str, time: Duration) -> Result<Bytes, String> {
-    let url: http::Uri = url.parse().map_err(|_| "it is no URL")?;
-    let secure = match url.scheme_str() {
-        Some("https") => true,
-        Some("http") => false,
-        _ => return Err("it is no http or https URL".to_owned()),
-    };
-    let host = url.host().ok_or("the URL has no host")?;
-    let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let path = url.path_and_query().map_or("/", |p| p.as_str());
-    let request = Request::builder()
-        .uri(path)
-        .header(header::HOST, url.authority().map_or(host, |a| a.as_str()))
-        .header(header::ACCEPT, "application/json")
-        .body(Body::empty())
-        .map_err(|error| error.to_string())?;
-    let snapshot = worker.shared.state.load();
-    let tls = secure.then(upstream::system_tls).transpose()?;
-    let getting = async {
-        let hop = way(&snapshot, host, port);
-        let tls = tls.as_ref().map(|tls| (tls, host));
-        let response = upstream::send_to(worker, &hop, request, tls)
-            .await
-            .map_err(|unsent| unsent.why.to_string())?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(format!("status {status}"));
-        }
-        let collected = response
-            .into_body()
-            .collect(tulle_identity::limits::MAX_JWKS);
-        let (bytes, _) = collected.await.map_err(|error| error.to_string())?;
-        Ok(bytes)
-    };
-    within(time, getting).await
-}
-
-/// A host of the mesh is reached as the mesh does it; any other by DNS.
-fn way(snapshot: &Snapshot, host: &str, port: u16) -> Hop {
-    let named = snapshot.mesh.services().find(|s| *s.hostname == *host);
-    let endpoint: Option<Endpoint> = named.and_then(|service| {
-        let key = service.key();
-        let mut all = snapshot.mesh.endpoints(&key);
-        all.find_map(|workload| crate::destination::endpoint_of(workload, service, port))
-    });
-    match endpoint {
-        Some(endpoint) => endpoint.hop,
-        None => Hop::Name(host.into(), port),
-    }
 }

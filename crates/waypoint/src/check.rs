@@ -78,6 +78,7 @@ pub(crate) async fn custom(
     let asked = match asked {
         Custom::Ask(asked) => asked,
         Custom::Refused(cause) => {
+            authorize::refused(&exchange.worker.shared, &cause);
             return Err(Reply::new(
                 StatusCode::FORBIDDEN,
                 "RBAC: access denied",
@@ -106,9 +107,21 @@ pub(crate) async fn custom(
                 (Verdict::Silent(why), false, 403)
             }
         };
+        let count = |result| {
+            let decisions = &exchange.worker.shared.decisions;
+            decisions.with(&[&ask.policy, result]).inc();
+        };
         match verdict {
             Verdict::Allowed(allowed) => apply(head, &mut after, allowed),
-            Verdict::Denied(reply) => return Err(reply),
+            Verdict::Denied(mut reply) => {
+                count(authorize::PROVIDER_DENIED);
+                let why = format!(
+                    "denied by provider {}, asked by policy {} rule {}",
+                    ask.provider, ask.policy, ask.rule
+                );
+                reply.upstream_failure = Some(why.into());
+                return Err(reply);
+            }
             Verdict::Silent(why) => {
                 tracing::warn!(
                     provider = &*ask.provider,
@@ -117,11 +130,20 @@ pub(crate) async fn custom(
                     fail_open,
                     "no authorization decision"
                 );
-                if !fail_open {
-                    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
-                    return Err(Reply::new(status, "", "ext_authz_error")
-                        .flagged(Flag::UnauthorizedExternal));
+                if fail_open {
+                    count(authorize::PROVIDER_PASSED);
+                    continue;
                 }
+                count(authorize::PROVIDER_SILENT);
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+                let mut reply =
+                    Reply::new(status, "", "ext_authz_error").flagged(Flag::UnauthorizedExternal);
+                let why = format!(
+                    "no answer of provider {}, asked by policy {} rule {}: {why}",
+                    ask.provider, ask.policy, ask.rule
+                );
+                reply.upstream_failure = Some(why.into());
+                return Err(reply);
             }
         }
     }

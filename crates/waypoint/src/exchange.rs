@@ -11,16 +11,18 @@ use tulle_http::grpc;
 use tulle_http::upgrade::{self, Upgrade};
 use tulle_model::{Identity, Service, Workload};
 use tulle_policy::Target;
+use tulle_policy::http::Note;
 use tulle_route::balance::{Active, Permit};
+use tulle_route::rate::Room;
 use tulle_telemetry::{
-    Flag, Flags, Outcome, Reporter, RequestEnds, RequestProtocol, RequestSecurity,
+    Flag, Flags, Outcome, Reporter, RequestEnds, RequestProtocol, RequestSecurity, TagEdits,
 };
 
 use crate::authorize;
 use crate::destination::{Destination, Endpoint, Hop};
 use crate::inbound::{Client, Via};
 use crate::limits::STREAM_IDLE;
-use crate::observe;
+use crate::observe::{self, Counting};
 use crate::reply::Reply;
 use crate::state::Snapshot;
 use crate::stream::reporter;
@@ -79,6 +81,8 @@ pub(crate) struct Seen {
     pub(crate) workload: Option<Arc<Workload>>,
     pub(crate) hop: Option<Hop>,
     pub(crate) cluster: Option<Arc<str>>,
+    /// What dry-run and AUDIT policies said.
+    pub(crate) notes: Vec<Note>,
     /// Where a route led to: metrics speak of this one.
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) route: Option<Arc<str>>,
@@ -89,6 +93,8 @@ pub(crate) struct Seen {
     pub(crate) held: Option<(Active, Option<Permit>)>,
     /// The two ends of a connection that becomes something else.
     pub(crate) joined: Option<(Upgrade, Upgrade)>,
+    /// What the rate limits leave to the client, where there are any.
+    pub(crate) room: Option<Room>,
     /// The answer is complete.
     pub(crate) whole: bool,
 }
@@ -253,8 +259,8 @@ impl Exchange {
         let duration = self.began.elapsed();
         let request_bytes = self.seen.request_head + self.request.bytes();
         let response_bytes = self.seen.response_head + self.response.bytes();
-        let edits = observe::edits(self, duration);
-        if let observe::Counting::On(edits) = edits {
+        let counting = observe::counting(self, duration);
+        let count = |edits: Option<&Arc<TagEdits>>| {
             let series = self.worker.requests.series(
                 &RequestEnds {
                     reporter: ends.reporter,
@@ -270,7 +276,7 @@ impl Exchange {
                         RequestProtocol::Http
                     },
                     security: ends.security,
-                    edits: edits.as_ref(),
+                    edits,
                 },
                 outcome,
             );
@@ -281,6 +287,10 @@ impl Exchange {
                     self.response_messages.count(),
                 );
             }
+        };
+        match &counting {
+            Counting::Plain => count(None),
+            Counting::Edited(all) => all.iter().for_each(|edits| count(Some(edits))),
         }
         observe::request(self, duration);
         trace::end(self);

@@ -30,9 +30,11 @@ pub(crate) fn received(exchange: &mut Exchange, head: &mut Parts, canonical: &Ca
             trusted_proxies: exchange.snapshot.settings.trusted_proxies,
         },
     };
-    if source != Source::Mesh {
-        headers.remove(FORWARDED_CERTIFICATE);
-        certificate(exchange, headers);
+    // What clients say of certificates is not verified by anybody.
+    headers.remove(FORWARDED_CERTIFICATE);
+    match source {
+        Source::Mesh => identity(exchange, headers),
+        Source::Outside { .. } => certificate(exchange, headers),
     }
     exchange.seen.remote = forward::request(headers, &scheme, source);
     if let Some(tracing) = observe::tracing(exchange) {
@@ -44,6 +46,19 @@ pub(crate) fn received(exchange: &mut Exchange, head: &mut Parts, canonical: &Ca
     }
     if made && let Some(id) = headers.get(X_REQUEST_ID).and_then(|v| v.to_str().ok()) {
         observe::captured_request_id(&mut exchange.seen.logged, id);
+    }
+}
+
+/// `x-forwarded-client-cert` with the identity that the client's tunnel proved, where the waypoint's owner wants that.
+fn identity(exchange: &Exchange, headers: &mut HeaderMap) {
+    let gateway = exchange.snapshot.gateways.get(&exchange.client.gateway);
+    let wanted = gateway.is_some_and(|gateway| gateway.client_identity);
+    let Some(peer) = exchange.client.peer.as_ref().filter(|_| wanted) else {
+        return;
+    };
+    let own = &exchange.worker.shared.options.identity;
+    if let Ok(value) = HeaderValue::from_str(&format!("By={own};URI={peer}")) {
+        headers.insert(FORWARDED_CERTIFICATE, value);
     }
 }
 

@@ -9,7 +9,7 @@ use tulle_identity::jwt;
 use tulle_policy::jwt::{JwtRule, Keys};
 
 use crate::fetch;
-use crate::limits::{KEYRINGS, KEYS_AGAIN, KEYS_FRESH};
+use crate::limits::{KEYRINGS, KEYS_AGAIN, KEYS_FRESH, KEYS_NEWER};
 use crate::worker::Worker;
 
 /// All key sets of the process.
@@ -101,30 +101,63 @@ async fn fetched(
         (None, Some(age)) if age < KEYS_AGAIN && !is_fetching(ring, &name) => return None,
         _ => {}
     }
-    if ring.claim(&name) {
-        let (worker, rule, name) = (worker.clone(), rule.clone(), name.clone());
-        tokio::task::spawn_local(async move {
-            let found = fetch::keys(&worker, &rule, &name).await;
-            let parsed = match found {
-                Ok(text) => parse(&text, &rule.issuer),
-                Err(error) => {
-                    tracing::warn!(issuer = &*rule.issuer, url = &*name, %error, "the keys of an issuer could not be fetched");
-                    None
-                }
-            };
-            worker.shared.keyring.put(&name, parsed);
-            worker.shared.keys_came.notify_waiters();
-        });
-    }
+    fetch(worker, rule, &name);
     if keys.is_some() {
         // While new ones are fetched, the old ones count.
         return keys;
     }
+    awaited(worker, rule, &name).await
+}
+
+/// The keys as they are now, when a token names one that is not among those that are known. Not more often than
+/// [`KEYS_NEWER`]: anybody can name a key.
+pub(crate) async fn newer(worker: &Rc<Worker>, rule: &Arc<JwtRule>) -> Option<Arc<jwt::Keys>> {
+    let name = match &rule.keys {
+        Keys::Inline(_) => return None,
+        Keys::Uri(uri) => uri,
+        Keys::Discovery => &rule.issuer,
+    };
+    let ring = &worker.shared.keyring;
+    let known = ring.get(name)?;
+    if known.at.elapsed() < KEYS_NEWER && !known.fetching {
+        return None;
+    }
+    fetch(worker, rule, name);
+    awaited(worker, rule, name).await
+}
+
+/// Begins to fetch keys, unless somebody does.
+fn fetch(worker: &Rc<Worker>, rule: &Arc<JwtRule>, name: &Arc<str>) {
+    if !worker.shared.keyring.claim(name) {
+        return;
+    }
+    let (worker, rule, name) = (worker.clone(), rule.clone(), name.clone());
+    tokio::task::spawn_local(async move {
+        let found = fetch::keys(&worker, &rule, &name).await;
+        let parsed = match found {
+            Ok(text) => parse(&text, &rule.issuer),
+            Err(error) => {
+                tracing::warn!(issuer = &*rule.issuer, url = &*name, %error, "the keys of an issuer could not be fetched");
+                None
+            }
+        };
+        worker.shared.keyring.put(&name, parsed);
+        worker.shared.keys_came.notify_waiters();
+    });
+}
+
+/// What is known when nobody fetches any more.
+async fn awaited(
+    worker: &Rc<Worker>,
+    rule: &Arc<JwtRule>,
+    name: &Arc<str>,
+) -> Option<Arc<jwt::Keys>> {
+    let ring = &worker.shared.keyring;
     let waited = async {
         loop {
             let came = worker.shared.keys_came.notified();
-            if !is_fetching(ring, &name) {
-                return ring.get(&name).and_then(|entry| entry.keys);
+            if !is_fetching(ring, name) {
+                return ring.get(name).and_then(|entry| entry.keys);
             }
             // Another worker's news may come between the two lines above.
             let pause = tokio::time::sleep(std::time::Duration::from_millis(100));

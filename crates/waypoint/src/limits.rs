@@ -24,8 +24,17 @@ pub const SNIFF_BYTES: usize = 16 * 1024;
 pub const TLS_DEADLINE: Duration = Duration::from_secs(15);
 /// How often the bytes of live TCP connections are added to the metrics.
 pub const BYTES_INTERVAL: Duration = Duration::from_secs(5);
+/// How long new connections are still taken after the process was asked to end: until everybody knows. kube-proxy may take more
+/// than a second; never more than half of the time to drain.
+pub const FAREWELL: Duration = Duration::from_secs(3);
 /// What is left for connections to close after the drain's deadline.
 pub const LAST_TURN: Duration = Duration::from_millis(500);
+/// How long a connection that speaks of one client (PROXY protocol) is kept for its next request.
+pub const PROXIED_IDLE: Duration = Duration::from_secs(30);
+/// Addresses of one name that are tried.
+pub const NAME_ADDRESSES: usize = 8;
+/// How long one address of a name is tried before another one is, too.
+pub const HEAD_START: Duration = Duration::from_millis(250);
 /// Endpoints of a TCP connection that are tried before it fails.
 pub const ENDPOINT_ATTEMPTS: usize = 3;
 /// Text of an authority that a peer sent and that is logged.
@@ -52,13 +61,33 @@ pub const MIRROR_DEADLINE: Duration = Duration::from_secs(15);
 pub const KEYRINGS: usize = 1024;
 /// After this time, fetched keys are fetched again (Istio's value).
 pub const KEYS_FRESH: Duration = Duration::from_secs(20 * 60);
+/// After this time, keys are fetched again when a token names one that is not among them.
+pub const KEYS_NEWER: Duration = Duration::from_secs(10);
+/// Addresses of an issuer's host that are looked at.
+pub const ISSUER_ADDRESSES: usize = 8;
 /// After this time, keys that could not be fetched are asked for again.
 pub const KEYS_AGAIN: Duration = Duration::from_secs(2);
-/// Spans of one worker that wait for one collector; more are dropped and counted.
+/// Spans, and lines of the access log, of one worker that wait for one collector; more are dropped and counted.
 pub const SPANS_WAITING: usize = 8192;
-/// Spans in one message.
+/// Spans or lines in one message.
 pub const SPANS_AT_ONCE: usize = 512;
-/// How long spans gather before they are sent.
+/// How long they gather before they are sent.
 pub const SPANS_INTERVAL: Duration = Duration::from_secs(1);
 /// Body of an authorization service's answer.
 pub const CHECK_ANSWER: usize = 64 << 10;
+/// How often a replica tells the others what it let through under shared rate limits.
+pub const SHARE_INTERVAL: Duration = Duration::from_millis(50);
+/// Other replicas that are told.
+pub const REPLICAS: usize = 64;
+/// Messages that wait for a replica; more are dropped and counted.
+pub const REPLICA_QUEUE: usize = 128;
+/// Keys in one message to a replica.
+pub const REPLICA_REPORTS: usize = 1024;
+/// Bytes of one message of a replica.
+pub const REPLICA_MESSAGE_BYTES: usize = 256 << 10;
+/// Pause after a replica could not be reached; it doubles from one time to the next ...
+pub const REPLICA_PAUSE: Duration = Duration::from_millis(250);
+/// ... up to this.
+pub const REPLICA_PAUSE_LONGEST: Duration = Duration::from_secs(5);
+/// How long a replica may take to read a message.
+pub const REPLICA_WRITE_DEADLINE: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tulle_api::contract;
 use tulle_hbone::Settings;
 use tulle_model::Identity;
@@ -35,6 +36,8 @@ pub struct Options {
     pub certificate_lifetime: Duration,
     /// `COMPLIANCE_POLICY=pqc`.
     pub post_quantum: bool,
+    /// `BLOCKED_CIDRS_IN_JWKS_URIS`: networks where no keys of issuers are asked for.
+    pub blocked_key_networks: Vec<IpNet>,
     /// How long requests may go on after the process was asked to end.
     pub drain: Duration,
     /// Where HBONE is accepted, when we are a waypoint.
@@ -104,6 +107,7 @@ impl Options {
             certificate_lifetime: seconds(&vars, "SECRET_TTL")?
                 .unwrap_or(Duration::from_secs(24 * 3600)),
             post_quantum: any(&["COMPLIANCE_POLICY"]).is_some_and(|p| p == "pqc"),
+            blocked_key_networks: networks(&vars, "BLOCKED_CIDRS_IN_JWKS_URIS")?,
             drain: drain(&vars)?,
             hbone_port: contract::PORT_HBONE,
             admin_port: contract::PORT_ADMIN,
@@ -215,6 +219,21 @@ fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
         why: error.to_string(),
     });
     parsed.map(Some)
+}
+
+/// With commas between them.
+fn networks(vars: &Vars, name: &'static str) -> Result<Vec<IpNet>, Error> {
+    let value = first(vars, &[name]).unwrap_or_default();
+    let parts = value.split(',').map(str::trim).filter(|p| !p.is_empty());
+    parts
+        .map(|part| {
+            part.parse().map_err(|_| Error::Option {
+                name,
+                value: part.to_owned(),
+                why: "it is no network such as 10.0.0.0/8".to_owned(),
+            })
+        })
+        .collect()
 }
 
 /// `90s`, `5m`, `24h`, `500ms`, or plain seconds.

@@ -9,10 +9,11 @@ use tulle_http::body::Body;
 use tulle_http::grpc;
 use tulle_http::server::Request;
 use tulle_http::upgrade::Upgrade;
+use tulle_model::{Mode, Service};
 use tulle_policy::http::{Http, Outcome};
 use tulle_policy::jwt::Claims;
 use tulle_route::decide::{self, CorsDecision, CorsRequest};
-use tulle_route::resource::{DirectResponse, RuleAction};
+use tulle_route::resource::{DirectResponse, HostPattern, RuleAction};
 use tulle_route::{CompiledRedirect, CompiledRule, Lookup, MatchedPath, Scope};
 use tulle_telemetry::Flag;
 
@@ -41,7 +42,7 @@ pub(crate) async fn handle(
     let body = exchange.watch_request(body);
     // A large future: on the heap once, rather than in every layer that holds it.
     let answered = Box::pin(answer(&mut exchange, head, body, upgrade)).await;
-    let response = match answered {
+    let mut response = match answered {
         Ok(response) => response,
         Err(reply) => {
             let mut response = exchange.reply(reply);
@@ -49,6 +50,9 @@ pub(crate) async fn handle(
             response
         }
     };
+    if let Some(room) = &exchange.seen.room {
+        crate::rate::tell(room, response.headers_mut());
+    }
     exchange.finish(response)
 }
 
@@ -66,10 +70,18 @@ async fn answer(
     let canonical = Canonical::judge(&mut head, normalization, &client)?;
     // 2. Headers that only we may set; the request's identity.
     headers::received(exchange, &mut head, &canonical);
-    // 3. CUSTOM: somebody else decides.
-    let (body, after) = check::custom(exchange, &mut head, &canonical, body).await?;
+    // 3. CUSTOM: somebody else decides. This and the next step are large: where nothing is to be asked, no request makes room.
+    let (body, after) = if exchange.snapshot.policies.is_empty() {
+        (body, check::After::default())
+    } else {
+        Box::pin(check::custom(exchange, &mut head, &canonical, body)).await?
+    };
     // 4. Tokens.
-    let claims = tokens::authenticate(exchange, &mut head, &canonical).await?;
+    let claims = if exchange.snapshot.authentications.is_empty() {
+        None
+    } else {
+        Box::pin(tokens::authenticate(exchange, &mut head, &canonical)).await?
+    };
     // 5. DENY, then ALLOW.
     authorize(exchange, &head, &canonical, claims.as_ref())?;
     // 6. The rule of a route.
@@ -130,7 +142,16 @@ fn authorize(
         .snapshot
         .policies
         .decide(&exchange.targets, &question);
-    authorize::note(&client, &decision.notes);
+    let shared = &exchange.worker.shared;
+    if !decision.notes.is_empty() {
+        let (host, path) = (&canonical.authority, &canonical.path);
+        let what = format!("{} {host}{path}", head.method);
+        authorize::note(shared, &client, &what, &decision.notes);
+    }
+    if let Outcome::Denied(cause) = &decision.outcome {
+        authorize::refused(shared, cause);
+    }
+    exchange.seen.notes = decision.notes;
     match decision.outcome {
         Outcome::Allowed(_) => Ok(()),
         Outcome::Denied(cause) => {
@@ -170,6 +191,9 @@ fn route(
             // Routes are for services.
             Addressed::Workload(_) => return Ok(Ruled { rule: None }),
             Addressed::Service(service) => {
+                if !names(service, &canonical.host) {
+                    return Err(not_found());
+                }
                 let key = service.key();
                 let scope = Scope::Service {
                     service: &key,
@@ -197,11 +221,17 @@ fn route(
         }
     };
     let routed = lookup.routed().ok_or_else(not_found)?;
-    let name = routed.rule.name().cloned();
-    exchange.seen.route = Some(name.unwrap_or_else(|| routed.route().to_string().into()));
+    exchange.seen.route = Some(routed.rule.label().clone());
     Ok(Ruled {
         rule: Some((routed.rule.clone(), routed.matched)),
     })
+}
+
+/// Whether a host is one that a service stands for. Only wildcards are asked: their endpoint is whatever host a request names.
+fn names(service: &Service, host: &str) -> bool {
+    !service.hostname.starts_with('*')
+        || service.load_balancing.mode == Mode::Passthrough
+        || HostPattern(service.hostname.clone()).matches(host)
 }
 
 /// A request for a host whose listener is not the one that TLS chose.

@@ -26,6 +26,7 @@ use crate::inbound::Arrival;
 use crate::keyring::Keyring;
 use crate::listener::ListenerTls;
 use crate::options::Options;
+use crate::rate;
 use crate::state::State;
 use crate::worker::{self, Shared};
 
@@ -62,9 +63,22 @@ async fn serve(options: Options) -> Result<(), Error> {
         keyring: Keyring::default(),
         keys_came: Notify::new(),
         listeners: ListenerTls::default(),
+        limited: rate::Metrics::new(&registry),
         spans_dropped: registry
             .counter("tulle_spans_dropped", "Spans that no collector took", &[])
             .get(),
+        logs_dropped: registry
+            .counter(
+                "tulle_access_logs_dropped",
+                "Lines of the access log that no collector took",
+                &[],
+            )
+            .get(),
+        decisions: registry.counter(
+            "tulle_authorization_decisions",
+            "Requests that policies refused, or that dry-run and AUDIT policies noted",
+            &["policy", "result"],
+        ),
         state,
         certificates,
         requests: RequestMetrics::new(&registry),
@@ -103,6 +117,7 @@ async fn serve(options: Options) -> Result<(), Error> {
         types: client::gateway_types(),
     };
     tokio::spawn(client::run(config, discovery));
+    tokio::spawn(tulle_daemon::settle());
 
     let by = tokio::select! {
         signal = signals.next() => signal,

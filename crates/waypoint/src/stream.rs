@@ -16,9 +16,7 @@ use tulle_route::canonical::sni;
 use tulle_route::decide::split;
 use tulle_route::resource::{Backend, BackendTarget, Gateway, Listener, Protocol};
 use tulle_route::{Scope, StreamLookup, StreamRequest};
-use tulle_telemetry::{
-    ConnectionEnds, ConnectionSeries, Flag, Flags, Reporter, ResponseFlags, SecurityPolicy,
-};
+use tulle_telemetry::{Flag, Flags, Reporter, ResponseFlags};
 
 use crate::authority::Addressed;
 use crate::authorize;
@@ -28,7 +26,7 @@ use crate::failure::Failure;
 use crate::inbound::{Client, Via};
 use crate::io::Io;
 use crate::limits::{BYTES_INTERVAL, ENDPOINT_ATTEMPTS, RELAY_BUFFER, STREAM_IDLE};
-use crate::observe::{self, Line};
+use crate::observe::{self, Known, Line, Series};
 use crate::state::Snapshot;
 use crate::worker::Worker;
 
@@ -69,14 +67,17 @@ pub(crate) async fn serve(worker: &Rc<Worker>, client: &Client, mut io: Io, bega
     let start = SystemTime::now() - began.elapsed();
     let mut reached = Reached::default();
     let outcome = reach(worker, &snapshot, client, &mut reached).await;
-    let series = series(worker, &snapshot, client, &reached);
+    let series = Series::of(worker, &snapshot, client, reached.known());
     series.open();
     worker.connections.sockets(reporter(client), 1);
     let moved = Rc::new(Moved::default());
     let failed = match outcome {
         Ok(dialled) => {
-            let idle = reached.idle.unwrap_or(STREAM_IDLE);
-            relay(worker, &mut io, dialled.io, &moved, &series, idle).await;
+            let life = Life {
+                idle: reached.idle.unwrap_or(STREAM_IDLE),
+                longest: reached.longest,
+            };
+            relay(worker, &mut io, dialled.io, &moved, &series, life).await;
             None
         }
         Err(refused) => Some(refused),
@@ -102,23 +103,17 @@ pub(crate) async fn serve(worker: &Rc<Worker>, client: &Client, mut io: Io, bega
         Some(Refused::Failed(failure)) => Some(failure.to_string().into()),
         _ => None,
     };
-    observe::connection(
-        &snapshot,
-        client,
-        Line {
-            start,
-            duration: began.elapsed(),
-            service: reached.service.as_ref(),
-            received,
-            sent,
-            flags,
-            details,
-            upstream_failure,
-            upstream_host: reached.hop.as_ref().and_then(Hop::address),
-            cluster: reached.cluster,
-            route: reached.route,
-        },
-    );
+    let line = Line {
+        start,
+        duration: began.elapsed(),
+        known: reached.known(),
+        received,
+        sent,
+        flags,
+        details,
+        upstream_failure,
+    };
+    observe::connection(worker, &snapshot, client, &line);
 }
 
 /// What was found out on the way, for metrics and log.
@@ -130,9 +125,22 @@ struct Reached {
     cluster: Option<Arc<str>>,
     route: Option<Arc<str>>,
     idle: Option<Duration>,
+    longest: Option<Duration>,
     /// Held for as long as the connection lives.
     _active: Option<Active>,
     _permit: Option<Permit>,
+}
+
+impl Reached {
+    fn known(&self) -> Known<'_> {
+        Known {
+            service: self.service.as_ref(),
+            workload: self.workload.as_ref(),
+            hop: self.hop.as_ref(),
+            cluster: self.cluster.as_ref(),
+            route: self.route.as_ref(),
+        }
+    }
 }
 
 /// Authorization, route, choice, connection.
@@ -145,7 +153,7 @@ async fn reach(
     if let Via::Waypoint(target) = &client.via {
         reached.service = target.service().cloned();
     }
-    authorize(snapshot, client, reached.service.as_deref())?;
+    authorize(worker, snapshot, client, reached.service.as_deref())?;
     let way = way(worker, snapshot, client, reached)?;
     let destination = match way {
         Way::Workload(endpoint) => {
@@ -160,8 +168,9 @@ async fn reach(
         reached.service = Some(destination.service.clone());
     }
     reached.cluster = Some(destination.cluster.clone());
-    reached.idle = destination.policy.tcp.and_then(|tcp| tcp.idle_timeout);
-    if let Some(endpoint) = destination.original(snapshot, client.local) {
+    let tcp = destination.policy.tcp.unwrap_or_default();
+    (reached.idle, reached.longest) = (tcp.idle_timeout, tcp.max_connection_duration);
+    if let Some(endpoint) = destination.original(snapshot, &worker.shared.network, client.local) {
         reached.workload.clone_from(&endpoint.workload);
         reached.hop = Some(endpoint.hop.clone());
         return Ok(dial::connect(worker, &destination, &endpoint.hop, what(client)).await?);
@@ -173,7 +182,7 @@ async fn reach(
 
 fn what(client: &Client) -> For<'_> {
     For {
-        client: Some(client),
+        client: Some((client.source, client.local)),
         host: client.server_name.as_deref(),
         alpn: None,
     }
@@ -222,6 +231,7 @@ async fn connect(
 }
 
 fn authorize(
+    worker: &Worker,
     snapshot: &Snapshot,
     client: &Client,
     service: Option<&Service>,
@@ -232,15 +242,27 @@ fn authorize(
     match snapshot.policies.custom(&targets, &question) {
         Custom::Ask(asked) if asked.is_empty() => {}
         // Nobody outside can be asked about bytes: fail closed.
-        Custom::Ask(_) => return Err(Refused::Denied("ext_authz_denied".into())),
-        Custom::Refused(cause) => return Err(Refused::Denied(authorize::details(&cause))),
+        Custom::Ask(asked) => {
+            let counted = &worker.shared.decisions;
+            asked.iter().for_each(|ask| {
+                counted
+                    .with(&[&ask.policy, authorize::PROVIDER_DENIED])
+                    .inc();
+            });
+            return Err(Refused::Denied("ext_authz_denied".into()));
+        }
+        Custom::Refused(cause) => {
+            authorize::refused(&worker.shared, &cause);
+            return Err(Refused::Denied(authorize::details(&cause)));
+        }
     }
     let decision = snapshot.policies.decide(&targets, &question);
-    authorize::note(client, &decision.notes);
+    authorize::note(&worker.shared, client, "", &decision.notes);
     match decision.outcome {
         Outcome::Allowed(_) => Ok(()),
         Outcome::Denied(cause) => {
             tracing::info!(source = %client.source, destination = %client.local, "{cause}");
+            authorize::refused(&worker.shared, &cause);
             Err(Refused::Denied(authorize::details(&cause)))
         }
     }
@@ -354,7 +376,7 @@ impl Moved {
         (self.received.get(), self.sent.get())
     }
 
-    fn tell(&self, series: &ConnectionSeries) -> (u64, u64) {
+    fn tell(&self, series: &Series) -> (u64, u64) {
         let (received, sent) = self.all();
         let (old_received, old_sent) = self.told.replace((received, sent));
         if (received, sent) != (old_received, old_sent) {
@@ -364,14 +386,21 @@ impl Moved {
     }
 }
 
-/// Moves bytes both ways until both have ended, one fails, nothing moves for `idle`, or the proxy ends.
+/// How long bytes are moved.
+struct Life {
+    /// Without any.
+    idle: Duration,
+    longest: Option<Duration>,
+}
+
+/// Moves bytes both ways until both have ended, one fails, its life is over, or the proxy ends.
 async fn relay(
     worker: &Worker,
     client: &mut Io,
     server: Io,
     moved: &Rc<Moved>,
-    series: &ConnectionSeries,
-    idle: Duration,
+    series: &Series,
+    life: Life,
 ) {
     let mut client = Counted(client, &moved.received);
     let mut server = server;
@@ -382,6 +411,13 @@ async fn relay(
         let mut copying = std::pin::pin!(copying);
         let mut ticks = tokio::time::interval(BYTES_INTERVAL);
         let (mut last, mut quiet_since) = (moved.all(), Instant::now());
+        let end = async {
+            match life.longest {
+                Some(longest) => tokio::time::sleep(longest).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut end = std::pin::pin!(end);
         loop {
             tokio::select! {
                 copied = &mut copying => break copied.map(drop),
@@ -389,10 +425,11 @@ async fn relay(
                     moved.tell(series);
                     if moved.all() != last {
                         (last, quiet_since) = (moved.all(), Instant::now());
-                    } else if quiet_since.elapsed() >= idle {
+                    } else if quiet_since.elapsed() >= life.idle {
                         break Err(io::ErrorKind::TimedOut.into());
                     }
                 }
+                () = &mut end => break Err(io::ErrorKind::TimedOut.into()),
                 () = worker.shared.drain.expired() => break Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
@@ -444,36 +481,4 @@ pub(crate) fn reporter(client: &Client) -> Reporter {
         Via::Waypoint(_) => Reporter::Waypoint,
         Via::Listener { .. } => Reporter::Source,
     }
-}
-
-fn series(
-    worker: &Worker,
-    snapshot: &Snapshot,
-    client: &Client,
-    reached: &Reached,
-) -> Arc<ConnectionSeries> {
-    let shared = &worker.shared;
-    let (source, principal) = match client.via {
-        Via::Waypoint(_) => (
-            authorize::workload(snapshot, &shared.network, client),
-            client.peer.as_ref(),
-        ),
-        Via::Listener { .. } => (
-            snapshot.own.workload.as_ref(),
-            Some(&shared.options.identity),
-        ),
-    };
-    let mutual = client.peer.is_some() || matches!(reached.hop, Some(Hop::Tunnel { .. }));
-    worker.connections.series(&ConnectionEnds {
-        reporter: reporter(client),
-        source,
-        source_principal: principal,
-        destination: reached.workload.as_ref(),
-        service: reached.service.as_ref(),
-        security: if mutual {
-            SecurityPolicy::MutualTls
-        } else {
-            SecurityPolicy::Unknown
-        },
-    })
 }

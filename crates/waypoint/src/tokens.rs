@@ -1,16 +1,19 @@
 //! Tokens (JWT) of requests: found and judged by policies, verified here.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tulle_identity::jwt;
-use tulle_policy::jwt::{Candidate, Carrier, Claims, Location, Plan, TokenError};
+use tulle_policy::http::Cause;
+use tulle_policy::jwt::{Candidate, Carrier, Claims, Location, Plan, Refusal, TokenError};
 use tulle_route::Values;
 
 use crate::canonical::{Canonical, set_target};
 use crate::exchange::Exchange;
 use crate::reply::Reply;
+use crate::{authorize, keyring};
 
 /// The claims of the request's token, if it has one; what only we may say of it is put into its headers.
 pub(crate) async fn authenticate(
@@ -34,32 +37,44 @@ pub(crate) async fn authenticate(
         .plan(&exchange.targets, &carrier, jwt::decode);
     let candidates = match plan {
         Plan::Pass => return Ok(None),
-        Plan::Refuse(refusal) => {
-            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-            return Err(refused(status, &refusal.to_string()));
+        Plan::Refuse(Refusal::Token { policy, error }) => {
+            return Err(refused(exchange, &policy, &error));
+        }
+        Plan::Refuse(Refusal::Unenforceable { policy, why }) => {
+            let cause = Cause::Unenforceable { policy, why };
+            authorize::refused(&exchange.worker.shared, &cause);
+            let details = authorize::details(&cause);
+            let reply = Reply::new(StatusCode::FORBIDDEN, "RBAC: access denied", &details);
+            return Err(reply.because(&cause));
         }
         Plan::Verify(candidates) => candidates,
     };
-    let mut first = None;
+    let mut first: Option<Reply> = None;
     for candidate in candidates {
         match verify(exchange, &candidate).await {
             Ok(claims) => {
                 pass_on(head, canonical, &candidate, &claims)?;
                 return Ok(Some(claims));
             }
-            Err(error) => first = first.or(Some(error)),
+            Err(error) => {
+                first.get_or_insert_with(|| refused(exchange, &candidate.policy, &error));
+            }
         }
     }
-    let error = first.unwrap_or(TokenError::Malformed);
-    Err(refused(StatusCode::UNAUTHORIZED, error.as_str()))
+    // A plan to verify has somebody to verify.
+    let none = || Reply::new(StatusCode::UNAUTHORIZED, "", "jwt_authn_access_denied");
+    Err(first.unwrap_or_else(none))
 }
 
-fn refused(status: StatusCode, text: &str) -> Reply {
+/// 401, in Envoy's words; the log also names the RequestAuthentication.
+fn refused(exchange: &Exchange, policy: &Arc<str>, error: &TokenError) -> Reply {
+    let text = error.as_str();
     let details = format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"));
-    let reply = Reply::new(status, text, &details);
-    if status != StatusCode::UNAUTHORIZED {
-        return reply;
-    }
+    let mut reply = Reply::new(StatusCode::UNAUTHORIZED, text, &details);
+    let why = format!("denied by request authentication {policy}: {text}");
+    reply.upstream_failure = Some(why.into());
+    let decisions = &exchange.worker.shared.decisions;
+    decisions.with(&[policy, authorize::TOKEN_REFUSED]).inc();
     let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
     reply.header(header::WWW_AUTHENTICATE, challenge)
 }
@@ -74,13 +89,19 @@ async fn verify(exchange: &Exchange, candidate: &Candidate) -> Result<Claims, To
         jwt::TokenError::Form | jwt::TokenError::Size => TokenError::Malformed,
         _ => TokenError::Signature,
     })?;
-    let keys = crate::keyring::keys(&exchange.worker, &candidate.rule).await;
-    let keys = keys.ok_or(TokenError::NoKeys)?;
-    keys.verify(&token).map_err(|error| match error {
-        jwt::TokenError::Key => TokenError::NoKeys,
-        _ => TokenError::Signature,
-    })?;
-    Ok(claims)
+    let (worker, rule) = (&exchange.worker, &candidate.rule);
+    let keys = keyring::keys(worker, rule).await;
+    let mut verified = keys.ok_or(TokenError::NoKeys)?.verify(&token);
+    if verified == Err(jwt::TokenError::Key) {
+        // The issuer may have a new key.
+        let keys = keyring::newer(worker, rule).await;
+        verified = keys.map_or(verified, |keys| keys.verify(&token));
+    }
+    match verified {
+        Ok(()) => Ok(claims),
+        Err(jwt::TokenError::Key) => Err(TokenError::UnknownKey),
+        Err(_) => Err(TokenError::Signature),
+    }
 }
 
 /// What the application sees of a verified token.

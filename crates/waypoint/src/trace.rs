@@ -1,21 +1,20 @@
 //! Spans: one per request at a waypoint, and one more towards the endpoint at a gateway; W3C Trace Context and B3.
 
 mod context;
-mod export;
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
+use tulle_policy::http::{Action, Found, Note};
 use tulle_policy::observe::{CustomTag, Tracing};
-use tulle_policy::settings::Provider;
 use tulle_route::resource::Role;
 
 use crate::destination::Hop;
 use crate::exchange::Exchange;
 use crate::inbound::Via;
+use crate::observe;
+use crate::otlp::Ended;
 use context::Context;
-pub(crate) use export::Spans;
 
 /// The span of one request.
 #[derive(Clone, Debug)]
@@ -30,27 +29,23 @@ pub(crate) struct Span {
     /// As users ask.
     tags: Vec<(Arc<str>, String)>,
     istio_tags: bool,
-}
-
-/// A span that has ended.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Ended {
-    pub(crate) trace: u128,
-    pub(crate) id: u64,
-    pub(crate) parent: Option<u64>,
-    pub(crate) state: String,
-    pub(crate) name: String,
-    pub(crate) client: bool,
-    pub(crate) start: SystemTime,
-    pub(crate) end: SystemTime,
-    pub(crate) attributes: Vec<(String, String)>,
-    pub(crate) failed: bool,
+    user_agent: String,
 }
 
 impl Span {
     /// The trace that the request belongs to.
     pub(crate) fn trace(&self) -> u128 {
         self.context.trace
+    }
+
+    /// Of this span.
+    pub(crate) fn id(&self) -> u64 {
+        self.context.span
+    }
+
+    /// One more attribute.
+    pub(crate) fn add(&mut self, name: Arc<str>, value: String) {
+        self.tags.push((name, value));
     }
 }
 
@@ -89,6 +84,10 @@ pub(crate) fn begin(exchange: &mut Exchange, headers: &mut HeaderMap, tracing: &
         },
         tags,
         istio_tags: tracing.istio_tags,
+        user_agent: match (reported, headers.get(header::USER_AGENT)) {
+            (true, Some(agent)) => String::from_utf8_lossy(agent.as_bytes()).into_owned(),
+            _ => "-".to_owned(),
+        },
     });
 }
 
@@ -104,7 +103,7 @@ fn tags(tracing: &Tracing, headers: &HeaderMap) -> Vec<(Arc<str>, String)> {
                 .map(str::to_owned)
                 .or_else(|| default.as_ref().map(ToString::to_string))
         }
-        // Formats speak of what is known only at the end.
+        // They speak of what is known only at the end: the log's formats write them.
         CustomTag::Format(_) => None,
     };
     let all = tracing.tags.iter();
@@ -117,15 +116,10 @@ pub(crate) fn end(exchange: &Exchange) {
     let Some(span) = &exchange.seen.span else {
         return;
     };
-    let spans = &exchange.worker.spans;
+    let worker = &exchange.worker;
     for name in &span.providers {
-        let Some(Provider::OpenTelemetry(provider)) =
-            exchange.snapshot.settings.providers.get(name)
-        else {
-            continue;
-        };
         for ended in ended(exchange, span) {
-            spans.send(&exchange.worker, name, provider, ended);
+            worker.exports.span(worker, &exchange.snapshot, name, ended);
         }
     }
 }
@@ -171,12 +165,18 @@ fn attributes(exchange: &Exchange, span: &Span) -> Vec<(String, String)> {
     add("http.method", seen.method.to_string());
     add("http.url", seen.url.clone());
     add("http.status_code", seen.code.to_string());
-    add("http.protocol", format!("{:?}", seen.version));
+    add("http.protocol", observe::version(seen.version).to_owned());
     add("response_flags", seen.flags.to_string());
     add("request_size", exchange.request.bytes().to_string());
     add("response_size", exchange.response.bytes().to_string());
     add("peer.address", exchange.client.source.ip().to_string());
     add("guid:x-request-id", seen.request_id.clone());
+    add("node_id", exchange.worker.shared.options.node.pod.clone());
+    add("downstream_cluster", "-".to_owned());
+    add("user_agent", span.user_agent.clone());
+    if seen.code == 0 || seen.code >= 500 {
+        add("error", "true".to_owned());
+    }
     if let Some(cluster) = &seen.cluster {
         add("upstream_cluster", cluster.to_string());
         add("upstream_cluster.name", cluster.to_string());
@@ -190,10 +190,33 @@ fn attributes(exchange: &Exchange, span: &Span) -> Vec<(String, String)> {
     if span.istio_tags {
         istio(exchange, &mut add);
     }
+    for note in &seen.notes {
+        tried(note, &mut add);
+    }
     for (name, value) in &span.tags {
         add(name, value.clone());
     }
     all
+}
+
+/// What a dry-run policy would have said, as Istio's spans say it.
+fn tried(note: &Note, add: &mut impl FnMut(&str, String)) {
+    let (kind, result) = match (&note.action, note.found) {
+        (Action::Allow, Found::Rule(_)) => ("allow", "allowed"),
+        (Action::Allow, _) => ("allow", "denied"),
+        (Action::Deny, _) => ("deny", "denied"),
+        (Action::Audit | Action::Custom { .. }, _) => return,
+    };
+    let (namespace, name) = note.policy.split_once('/').unwrap_or(("", &note.policy));
+    let rule = match note.found {
+        Found::Rule(rule) => rule.to_string(),
+        Found::Nothing => "none".to_owned(),
+        Found::Unenforceable => "unenforceable".to_owned(),
+    };
+    let prefix = format!("istio.authorization.dry_run.{kind}_policy");
+    let named = format!("ns[{namespace}]-policy[{name}]-rule[{rule}]");
+    add(&format!("{prefix}.name"), named);
+    add(&format!("{prefix}.result"), result.to_owned());
 }
 
 fn istio(exchange: &Exchange, add: &mut impl FnMut(&str, String)) {

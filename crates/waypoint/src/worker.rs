@@ -17,18 +17,22 @@ use tulle_model::Identity;
 use tulle_route::balance::{self, Cursor, Draw, Outcome};
 use tulle_route::resource::Role;
 use tulle_telemetry::limits::SERIES_SWEEP;
-use tulle_telemetry::{ConnectionMetrics, Counter, RequestMetrics, RequestShard, Shard};
+use tulle_telemetry::{
+    ConnectionMetrics, Counter, CounterFamily, RequestMetrics, RequestShard, Shard,
+};
 
 use crate::board::Board;
 use crate::connection;
 use crate::destination::{Destination, DestinationKey, Destinations, NoDestination};
 use crate::inbound::Arrival;
 use crate::keyring::Keyring;
-use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, DESTINATIONS, LAST_TURN};
+use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, DESTINATIONS, FAREWELL, LAST_TURN};
 use crate::listener::ListenerTls;
 use crate::options::Options;
+use crate::otlp::Exports;
+use crate::rate;
+use crate::replicas;
 use crate::state::{Snapshot, State};
-use crate::trace::Spans;
 use crate::upstream::UpstreamKey;
 use accept::{Arriving, Loop};
 use tunnels::Tunnels;
@@ -49,6 +53,10 @@ pub(crate) struct Shared {
     pub(crate) keys_came: Notify,
     pub(crate) listeners: ListenerTls,
     pub(crate) spans_dropped: Counter,
+    pub(crate) logs_dropped: Counter,
+    /// What authorization said of requests, by policy: refusals, and what dry-run and AUDIT policies noted.
+    pub(crate) decisions: CounterFamily,
+    pub(crate) limited: rate::Metrics,
     pub(crate) drain: Drain,
 }
 
@@ -74,7 +82,7 @@ pub(crate) struct Worker {
     /// Round robin and the like, by destination.
     cursors: RefCell<HashMap<u64, Cursor>>,
     /// On their way to collectors.
-    pub(crate) spans: Spans,
+    pub(crate) exports: Exports,
     /// Copies of requests that are under way.
     pub(crate) mirrors: Cell<usize>,
     /// Tunnels of clients.
@@ -122,7 +130,7 @@ impl Worker {
             upstreams: tulle_http::upstream::Pool::new(),
             ready: RefCell::default(),
             cursors: RefCell::default(),
-            spans: Spans::default(),
+            exports: Exports::default(),
             mirrors: Cell::default(),
             tunnels: Tunnels::default(),
             accepting: Rc::default(),
@@ -155,11 +163,19 @@ impl Worker {
             ready.clear();
         }
         let found = self.shared.destinations.get(snapshot, key);
-        match &found {
+        let old = match &found {
             Ok(found) => ready.insert(key.clone(), (snapshot.generation, found.clone())),
             // What is gone is not to be held.
             Err(_) => ready.remove(key),
         };
+        let connections = found.as_ref().ok().map(|found| found.connections);
+        if let Some((_, old)) = old
+            && connections != Some(old.connections)
+        {
+            // Made as is no longer wanted.
+            self.upstreams
+                .retire_where(|key| key.is_of(old.connections));
+        }
         found
     }
 
@@ -251,6 +267,10 @@ fn wanted(snapshot: &Snapshot, hbone: u16) -> BTreeMap<u16, Arriving> {
             }
         }
     }
+    // Replicas of a gateway, too, tell each other what they let through.
+    if snapshot.limits.is_shared() {
+        wanted.entry(hbone).or_insert(Arriving::Hbone);
+    }
     wanted
 }
 
@@ -258,6 +278,9 @@ fn wanted(snapshot: &Snapshot, hbone: u16) -> BTreeMap<u16, Arriving> {
 pub(crate) async fn run(shared: Arc<Shared>, index: usize, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Rc::new(Worker::new(shared, index));
     tokio::task::spawn_local(keep_counting(worker.clone()));
+    if index == 0 {
+        tokio::task::spawn_local(replicas::tell(worker.clone()));
+    }
     let drain = worker.shared.drain.clone();
     let state = worker.shared.state.clone();
     let mut published = state.subscribe();
@@ -278,6 +301,7 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize, mut arrivals: mpsc::R
             _ = drain.begun() => break,
         }
     }
+    farewell(&worker, &mut arrivals).await;
     for old in worker.listening.borrow().values() {
         old.end();
     }
@@ -299,6 +323,21 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize, mut arrivals: mpsc::R
             worker.tunnels.abort();
             // One turn for each to close, and to say so in the log.
             let _ = tokio::time::timeout(LAST_TURN, worker.wait_for_none(&active)).await;
+        }
+    }
+}
+
+/// Who is here already is asked to go elsewhere; who has not heard yet that we leave is still taken, and asked too.
+async fn farewell(worker: &Rc<Worker>, arrivals: &mut mpsc::Receiver<Arrival>) {
+    worker.tunnels.drain();
+    let drain = &worker.shared.drain;
+    let over = tokio::time::sleep(FAREWELL.min(worker.shared.options.drain / 2));
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            Some(arrival) = arrivals.recv() => connection::start(worker, arrival),
+            () = &mut over => return,
+            () = drain.expired() => return,
         }
     }
 }

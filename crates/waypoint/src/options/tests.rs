@@ -74,3 +74,13 @@ fn the_grace_period_leaves_time_to_end() {
     assert_eq!(drain("30"), Duration::from_secs(25));
     assert_eq!(drain("2"), Duration::from_secs(1));
 }
+
+#[test]
+fn networks_that_are_not_asked_for_keys() {
+    let all = options(&[("BLOCKED_CIDRS_IN_JWKS_URIS", "10.0.0.0/8, fd00::/8")]);
+    let expected = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().unwrap());
+    assert_eq!(all.blocked_key_networks, expected);
+    assert!(options(&[]).blocked_key_networks.is_empty());
+    let wrong = vars(&[("BLOCKED_CIDRS_IN_JWKS_URIS", "10.0.0.0/8,all")]);
+    assert!(Options::from_vars(wrong).is_err());
+}

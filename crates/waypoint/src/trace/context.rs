@@ -50,25 +50,30 @@ impl Context {
             .or_else(|| b3_several(headers))
     }
 
-    /// Says it in the form in which it came.
+    /// Says it in the form in which it came; what came in other forms beside it is made to agree.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let sampled = self.sampled == Some(true);
         let (trace, span) = (self.trace, self.span);
-        let mut set = |name: HeaderName, value: String| {
+        let flag = u8::from(self.sampled == Some(true));
+        let wanted = |form: Form, sign: &HeaderName, headers: &HeaderMap| {
+            self.form == form || headers.contains_key(sign)
+        };
+        let set = |headers: &mut HeaderMap, name: HeaderName, value: String| {
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
         };
-        let flag = u8::from(sampled);
-        match self.form {
-            Form::W3c => set(TRACEPARENT, format!("00-{trace:032x}-{span:016x}-0{flag}")),
-            Form::B3 => set(B3, format!("{trace:032x}-{span:016x}-{flag}")),
-            Form::B3Several => {
-                set(B3_TRACE, format!("{trace:032x}"));
-                set(B3_SPAN, format!("{span:016x}"));
-                set(B3_SAMPLED, flag.to_string());
-                headers.remove(B3_PARENT);
-            }
+        if wanted(Form::W3c, &TRACEPARENT, headers) {
+            let value = format!("00-{trace:032x}-{span:016x}-0{flag}");
+            set(headers, TRACEPARENT, value);
+        }
+        if wanted(Form::B3, &B3, headers) {
+            set(headers, B3, format!("{trace:032x}-{span:016x}-{flag}"));
+        }
+        if wanted(Form::B3Several, &B3_TRACE, headers) {
+            set(headers, B3_TRACE, format!("{trace:032x}"));
+            set(headers, B3_SPAN, format!("{span:016x}"));
+            set(headers, B3_SAMPLED, flag.to_string());
+            headers.remove(B3_PARENT);
         }
     }
 }
@@ -178,6 +183,19 @@ mod tests {
             context.write(&mut out);
             assert_eq!(out, headers(pairs));
         }
+    }
+
+    #[test]
+    fn forms_beside_the_one_that_counts_agree_with_it() {
+        let both = headers(&[("traceparent", W3C), ("b3", "1-2-0")]);
+        let context = Context::read(&both).unwrap();
+        let mut out = both.clone();
+        context.write(&mut out);
+        assert_eq!(out["traceparent"], W3C);
+        assert_eq!(
+            out["b3"],
+            "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1"
+        );
     }
 
     #[test]
