@@ -4,13 +4,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use http_body_util::Full;
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tulle_identity::gateway::Accepted;
 
 use crate::bookinfo::{Details, Productpage, Ratings, Reviews};
+use crate::echo::Echo;
+use crate::extauthz::ExtAuthz;
 use crate::helloworld::Helloworld;
 use crate::httpbin::Httpbin;
+use crate::issuer::Issuer;
 use crate::role::Role;
 
 /// An answer; all of them are small enough to be kept whole.
@@ -29,8 +34,19 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body, bounded.
     pub body: Bytes,
-    /// Who sent it.
+    /// HTTP/1.1, HTTP/2.0.
+    pub version: Version,
+    /// The connection that it came on.
+    pub from: Arc<Arrival>,
+}
+
+/// A connection, as far as it can be seen from here.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Who connected.
     pub peer: SocketAddr,
+    /// What the handshake showed, if there was one.
+    pub tls: Option<Accepted>,
 }
 
 impl Request {
@@ -42,7 +58,11 @@ impl Request {
             query: String::new(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
-            peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            version: Version::HTTP_11,
+            from: Arc::new(Arrival {
+                peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+                tls: None,
+            }),
         }
     }
 
@@ -79,6 +99,9 @@ enum Sample {
     Ratings(Ratings),
     Httpbin(Httpbin),
     Helloworld(Helloworld),
+    Echo(Echo),
+    ExtAuthz(ExtAuthz),
+    Issuer(Issuer),
 }
 
 impl App {
@@ -91,6 +114,9 @@ impl App {
             Role::Ratings => Sample::Ratings(Ratings::new(settings)),
             Role::Httpbin => Sample::Httpbin(Httpbin),
             Role::Helloworld => Sample::Helloworld(Helloworld::new(settings)),
+            Role::Echo => Sample::Echo(Echo::new(settings)),
+            Role::ExtAuthz => Sample::ExtAuthz(ExtAuthz::new(settings)),
+            Role::Issuer => Sample::Issuer(Issuer::new(settings)),
         }))
     }
 
@@ -103,6 +129,24 @@ impl App {
             Sample::Ratings(app) => app.answer(&request).await,
             Sample::Httpbin(app) => app.answer(&request).await,
             Sample::Helloworld(app) => app.answer(&request),
+            Sample::Echo(app) => app.answer(&request).await,
+            Sample::ExtAuthz(app) => app.answer(&request),
+            Sample::Issuer(app) => app.answer(&request),
+        }
+    }
+
+    /// The echo of bytes, for ever; other samples have none.
+    pub async fn bytes(&self, listener: TcpListener) {
+        if let Some(echo) = self.echo() {
+            echo.bytes(listener).await;
+        }
+    }
+
+    /// The one that speaks more than requests and answers: WebSocket, gRPC, bytes.
+    pub(crate) fn echo(&self) -> Option<&Echo> {
+        match &*self.0 {
+            Sample::Echo(app) => Some(app),
+            _ => None,
         }
     }
 }

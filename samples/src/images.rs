@@ -172,6 +172,33 @@ pub const IMAGES: &[Image] = &[
     },
     Image {
         references: &[
+            "docker.io/istio/ext-authz:0.5",
+            "gcr.io/istio-testing/ext-authz:latest",
+        ],
+        content: Content::Program,
+        entrypoint: &[PROGRAM_PATH, "ext-authz"],
+        env: &[],
+        user: USER,
+        port: Some(8000),
+    },
+    Image {
+        references: &["docker.io/tulle/issuer:1"],
+        content: Content::Program,
+        entrypoint: &[PROGRAM_PATH, "issuer"],
+        env: &[],
+        user: USER,
+        port: Some(8000),
+    },
+    Image {
+        references: &["docker.io/tulle/echo:1"],
+        content: Content::Program,
+        entrypoint: &[PROGRAM_PATH, "echo"],
+        env: &[],
+        user: USER,
+        port: Some(8080),
+    },
+    Image {
+        references: &[
             "docker.io/curlimages/curl:8.16.0",
             "docker.io/curlimages/curl:latest",
         ],

@@ -29,4 +29,7 @@ pub const MANIFESTS: &[Manifest] = &[
     manifest!("curl", deployed: false),
     manifest!("httpbin", deployed: true),
     manifest!("helloworld", deployed: true),
+    manifest!("echo", deployed: false),
+    manifest!("ext-authz", deployed: false),
+    manifest!("issuer", deployed: false),
 ];

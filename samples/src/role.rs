@@ -17,17 +17,26 @@ pub enum Role {
     Httpbin,
     /// Says which version and pod answered.
     Helloworld,
+    /// Says what arrived: over HTTP/1.1, HTTP/2, gRPC, WebSocket, TLS and TCP.
+    Echo,
+    /// Decides about requests when proxies ask.
+    ExtAuthz,
+    /// Gives out keys that tokens are verified with.
+    Issuer,
 }
 
 impl Role {
     /// All roles, in the order of the help text.
-    pub const ALL: [Role; 6] = [
+    pub const ALL: [Role; 9] = [
         Role::Productpage,
         Role::Details,
         Role::Reviews,
         Role::Ratings,
         Role::Httpbin,
         Role::Helloworld,
+        Role::Echo,
+        Role::ExtAuthz,
+        Role::Issuer,
     ];
 
     /// The name by which it is called on the command line.
@@ -39,14 +48,18 @@ impl Role {
             Role::Ratings => "ratings",
             Role::Httpbin => "httpbin",
             Role::Helloworld => "helloworld",
+            Role::Echo => "echo",
+            Role::ExtAuthz => "ext-authz",
+            Role::Issuer => "issuer",
         }
     }
 
     /// The port that upstream's sample listens on.
     pub fn default_port(self) -> u16 {
         match self {
-            Role::Httpbin => 8080,
+            Role::Httpbin | Role::Echo => 8080,
             Role::Helloworld => 5000,
+            Role::ExtAuthz | Role::Issuer => 8000,
             _ => 9080,
         }
     }
