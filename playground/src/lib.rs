@@ -42,6 +42,6 @@ mod wiring;
 pub use name::Name;
 pub use network::{Subnets, choose_subnets};
 pub use playground::{Health, Options, Playground};
-pub use prerequisites::{Missing, install, prerequisites};
-pub use programs::Programs;
+pub use prerequisites::{Missing, go, install, prerequisites};
+pub use programs::{Programs, cache};
 pub use progress::Progress;

@@ -270,7 +270,7 @@ fn wheel_directory() -> Option<PathBuf> {
 }
 
 /// A Go that is new enough: of the PATH, of its usual places, or from the wheel.
-pub(crate) fn go() -> Option<PathBuf> {
+pub fn go() -> Option<PathBuf> {
     let usual = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"].map(PathBuf::from);
     let wheel = wheel_directory().map(|dir| dir.join("go/bin/go"));
     let candidates = find_program("go").into_iter().chain(usual).chain(wheel);

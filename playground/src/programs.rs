@@ -191,7 +191,7 @@ fn version_hash() -> String {
 }
 
 /// The cache that all playgrounds of this user share.
-pub(crate) fn cache() -> Result<PathBuf> {
+pub fn cache() -> Result<PathBuf> {
     let variable = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

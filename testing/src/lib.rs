@@ -4,6 +4,7 @@ pub mod bench;
 pub mod fixtures;
 pub mod kubectl;
 pub mod load;
+pub mod observers;
 pub mod processes;
 pub mod relay;
 pub mod stage;
