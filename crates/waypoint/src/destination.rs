@@ -3,7 +3,9 @@
 //! Prepared once for all workers and kept until what it was made of has changed; what is known of endpoints (requests under
 //! way, ejections) outlives that.
 
+mod limited;
 mod policy;
+mod through;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -13,10 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tulle_api::contract::PORT_HBONE;
+use tulle_http::upstream::Limits;
 use tulle_identity::backend::ClientTls;
 use tulle_model::{
-    AppProtocol, GatewayDestination, Health, HealthPolicy, Identity, Mode, Service, ServiceKey,
-    Tunnel, Workload,
+    AppProtocol, Health, HealthPolicy, Identity, Mode, Service, ServiceKey, Tunnel, Workload,
 };
 use tulle_route::balance::{Balancer, Breaker, Member, Place, State};
 use tulle_route::resource::{BackendProtocol, DestinationPolicy, HostPattern, TrafficPolicy};
@@ -24,6 +26,7 @@ use tulle_route::resource::{BackendProtocol, DestinationPolicy, HostPattern, Tra
 use crate::limits::DESTINATIONS;
 use crate::state::Snapshot;
 use policy::{merged, policy, tls};
+use through::Through;
 
 /// Which destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,10 +67,14 @@ pub(crate) struct Destination {
     /// As the balancer counts them.
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) breaker: Arc<Breaker>,
+    /// The breaker, where connections are limited.
+    pub(crate) limits: Option<Arc<dyn Limits>>,
     /// TLS of ours, if there is to be any.
     pub(crate) tls: Option<Result<Tls, Arc<str>>>,
-    /// Distinguishes one preparation from the next: connections of the one are not used by the other.
+    /// Distinguishes one preparation from the next.
     pub(crate) serial: u64,
+    /// Stays as long as connections of one preparation may be used by the next.
+    pub(crate) connections: u64,
     made_of: MadeOf,
     /// The snapshot that it was last found to be good for.
     checked: AtomicU64,
@@ -127,47 +134,10 @@ struct MadeOf {
     service: Arc<Service>,
     policy: Option<Arc<DestinationPolicy>>,
     workloads: Vec<Arc<Workload>>,
+    /// Name of the certificate that is presented.
+    wanted: Option<Arc<str>>,
     certificate: Option<Arc<tulle_route::resource::Certificate>>,
     through: Option<Through>,
-}
-
-/// A gateway sends through the waypoint of a service that asks for it (`istio.io/ingress-use-waypoint`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Through {
-    waypoint: ServiceKey,
-    hbone_port: u16,
-    /// Of the service: what is asked for in the tunnel.
-    address: IpAddr,
-}
-
-impl Through {
-    fn find(snapshot: &Snapshot, service: &Service) -> Option<Self> {
-        let waypoint = service.waypoint.as_deref()?;
-        let GatewayDestination::Service(key) = &waypoint.destination else {
-            return None;
-        };
-        if snapshot.waypoint().is_some() || !service.waypoint_use.ingress {
-            return None;
-        }
-        Some(Self {
-            waypoint: key.clone(),
-            hbone_port: waypoint.hbone_port,
-            address: service.addresses.first()?.range.addr(),
-        })
-    }
-
-    fn endpoint(&self, workload: &Arc<Workload>, port: u16) -> Option<Endpoint> {
-        let ip = *workload.addresses.first()?;
-        Some(Endpoint {
-            port,
-            hop: Hop::Tunnel {
-                to: SocketAddr::new(ip, self.hbone_port),
-                authority: SocketAddr::new(self.address, port),
-                expected: [workload.identity()].into(),
-            },
-            workload: Some(workload.clone()),
-        })
-    }
 }
 
 impl MadeOf {
@@ -178,18 +148,28 @@ impl MadeOf {
                 (None, None) => true,
                 _ => false,
             };
-        let certificate = match (&self.certificate, &other.certificate) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        let through = match (&self.through, &other.through) {
+            (Some(a), Some(b)) => a.is(b),
             (None, None) => true,
             _ => false,
         };
         let pairs = || self.workloads.iter().zip(&other.workloads);
-        self.through == other.through
+        through
             && Arc::ptr_eq(&self.service, &other.service)
             && same(&self.policy, &other.policy)
-            && certificate
+            && self.presents_as(other)
             && self.workloads.len() == other.workloads.len()
             && pairs().all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// The same certificate is presented.
+    fn presents_as(&self, other: &Self) -> bool {
+        let same = match (&self.certificate, &other.certificate) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        same && self.wanted == other.wanted
     }
 }
 
@@ -261,20 +241,21 @@ impl Destinations {
     ) -> Result<Destination, NoDestination> {
         let (policy, only) = policy(&made_of, key)?;
         let service = made_of.service.clone();
-        let endpoints: Vec<Endpoint> = made_of
-            .workloads
-            .iter()
-            .filter(|w| {
-                let all = made_of.through.is_some();
-                all || only.as_ref().is_none_or(|uids| uids.contains(&w.uid))
-            })
-            .filter_map(|w| match &made_of.through {
-                Some(through) => through.endpoint(w, key.port),
-                None => endpoint(w, &service, key.port, &self.network),
-            })
-            .collect();
+        let (endpoints, weights): (Vec<Endpoint>, Vec<u32>) = match &made_of.through {
+            // Subsets are the waypoint's business.
+            Some(through) => through.endpoints(key.port).unzip(),
+            None => made_of
+                .workloads
+                .iter()
+                .filter(|w| only.as_ref().is_none_or(|uids| uids.contains(&w.uid)))
+                .filter_map(|w| {
+                    let endpoint = endpoint(w, &service, key.port, &self.network)?;
+                    Some((endpoint, w.capacity))
+                })
+                .unzip(),
+        };
         let now = self.began.elapsed();
-        let members = endpoints.iter().map(|endpoint| {
+        let members = endpoints.iter().zip(weights).map(|(endpoint, weight)| {
             let workload = endpoint.workload.as_deref();
             let id = workload.map(|w| w.uid.clone()).unwrap_or_default();
             let (state, since) = table
@@ -284,7 +265,7 @@ impl Destinations {
                 .clone();
             Member {
                 id,
-                weight: workload.map_or(1, |w| w.capacity),
+                weight,
                 place: workload.map(Place::of).unwrap_or_default(),
                 since,
                 state,
@@ -304,6 +285,8 @@ impl Destinations {
             Some(old) => old.breaker.clone(),
             None => Breaker::new(policy.breaker.unwrap_or_default()),
         };
+        let like = old.filter(|old| old.policy == policy && old.made_of.presents_as(&made_of));
+        let connections = like.map_or(table.serial + 1, |old| old.connections);
         table.serial += 1;
         Ok(Destination {
             balancer: Balancer::new(&policy, &service.load_balancing, &place, members),
@@ -315,6 +298,8 @@ impl Destinations {
             cluster: key.cluster(),
             key: key.clone(),
             serial: table.serial,
+            connections,
+            limits: limited::limits(&breaker, policy.breaker),
             checked: AtomicU64::new(snapshot.generation),
             service,
             policy,
@@ -340,16 +325,21 @@ impl Table {
 
 impl Destination {
     /// Where connections go that were addressed to `address`, if the service is not balanced (ServiceEntry with resolution NONE).
-    pub(crate) fn original(&self, snapshot: &Snapshot, address: SocketAddr) -> Option<Endpoint> {
+    pub(crate) fn original(
+        &self,
+        snapshot: &Snapshot,
+        network: &Arc<str>,
+        address: SocketAddr,
+    ) -> Option<Endpoint> {
         if self.service.load_balancing.mode != Mode::Passthrough || !self.endpoints.is_empty() {
             return None;
         }
-        let network: Arc<str> = "".into();
-        let known = snapshot.mesh.workload_at(&network, address.ip());
+        let known = snapshot.mesh.workload_at(network, address.ip());
+        let hop = known.and_then(|w| hop(w, None, Some(address.ip()), address.port()));
         Some(Endpoint {
             workload: known.cloned(),
             port: address.port(),
-            hop: Hop::Plain(address),
+            hop: hop.unwrap_or(Hop::Plain(address)),
         })
     }
 
@@ -389,25 +379,27 @@ fn made_of(snapshot: &Snapshot, key: &DestinationKey) -> Result<MadeOf, NoDestin
     }
     let all = service.load_balancing.health == HealthPolicy::AllowAll;
     let through = Through::find(snapshot, service);
-    let workloads = match &through {
-        Some(through) => snapshot.mesh.endpoints(&through.waypoint),
-        None => snapshot.mesh.endpoints(&key.service),
-    };
+    let workloads = snapshot.mesh.endpoints(&key.service);
     let policy = snapshot.destinations.get(&key.service).cloned();
-    let named = policy.as_ref().and_then(|policy| {
-        let merged = merged(policy, key.port, key.subset.as_deref())?;
-        snapshot
-            .certificates
-            .get(&merged.tls?.certificate?)
-            .cloned()
+    let wanted = policy.as_ref().and_then(|policy| {
+        let tls = merged(policy, key.port, key.subset.as_deref())?.tls?;
+        match tls.gateway_certificate {
+            true => snapshot.backend_certificate().cloned(),
+            false => tls.certificate,
+        }
     });
+    let certificate = wanted
+        .as_ref()
+        .and_then(|name| snapshot.certificates.get(name));
     Ok(MadeOf {
         service: service.clone(),
         workloads: workloads
+            .filter(|_| through.is_none())
             .filter(|w| all || w.health == Health::Healthy)
             .cloned()
             .collect(),
-        certificate: named,
+        certificate: certificate.cloned(),
+        wanted,
         policy,
         through,
     })

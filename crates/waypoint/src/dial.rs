@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tulle_hbone::{Connect, client};
 use tulle_http::upstream::Protocol;
@@ -15,9 +16,9 @@ use tulle_model::{Identity, Workload};
 
 use crate::destination::{Destination, Hop};
 use crate::failure::Failure;
-use crate::inbound::Client;
 use crate::io::Io;
-use crate::limits::DIAL_DEADLINE;
+use crate::limits::{DIAL_DEADLINE, HEAD_START, NAME_ADDRESSES};
+use crate::upstream::Ends;
 use crate::worker::{TunnelKey, Worker};
 
 /// A connection, and what is known of it.
@@ -28,8 +29,8 @@ pub(crate) struct Dialled {
 /// What a connection is to be, beside its destination.
 #[derive(Clone, Copy)]
 pub(crate) struct For<'a> {
-    /// On whose behalf, for PROXY protocol; pooled connections of requests have nobody.
-    pub(crate) client: Option<&'a Client>,
+    /// On whose behalf, for PROXY protocol.
+    pub(crate) client: Option<Ends>,
     /// The request's host: SNI where the user names none.
     pub(crate) host: Option<&'a str>,
     /// What is offered in TLS; `None` is nothing.
@@ -49,10 +50,11 @@ pub(crate) async fn connect(
         .and_then(|tcp| tcp.connect_timeout)
         .unwrap_or(DIAL_DEADLINE);
     let mut io = open(worker, hop, deadline).await?;
-    if let (Some(version), Some(client)) = (destination.policy.proxy_protocol, what.client) {
-        let header = proxy_header(version, client.source, client.local);
+    if let (Some(version), Some((source, local))) = (destination.policy.proxy_protocol, what.client)
+    {
+        let header = proxy_header(version, source, local);
         let failed = |error| Failure::Dial {
-            to: hop.address().unwrap_or(client.local),
+            to: hop.address().unwrap_or(local),
             error: Arc::new(error),
         };
         io.write_all(&header).await.map_err(failed)?;
@@ -85,8 +87,8 @@ pub(crate) async fn open(
     match hop {
         Hop::Plain(to) => tcp(*to, deadline).await,
         Hop::Name(name, port) => {
-            let to = resolve(name, *port).await?;
-            tcp(to, deadline).await
+            let all = resolve(name, *port).await?;
+            race(name, &all, deadline).await
         }
         Hop::Tunnel {
             to,
@@ -149,18 +151,52 @@ async fn dial(to: SocketAddr, after: Duration) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
-async fn resolve(name: &Arc<str>, port: u16) -> Result<SocketAddr, Failure> {
+/// To whichever of several addresses answers first; each has a head start before the next one is tried, too (RFC 8305).
+async fn race(name: &Arc<str>, all: &[SocketAddr], deadline: Duration) -> Result<Io, Failure> {
+    let mut rest = all.iter().copied();
+    let mut dials = JoinSet::new();
+    let mut last = Failure::Resolve(name.clone());
+    let mut next = rest.next();
+    loop {
+        if let Some(to) = next.take() {
+            dials.spawn_local(dial(to, deadline));
+        }
+        tokio::select! {
+            Some(ended) = dials.join_next() => match ended {
+                Ok(Ok(stream)) => return Ok(stream.into()),
+                Ok(Err(failure)) => {
+                    last = failure;
+                    next = rest.next();
+                }
+                Err(_) => next = rest.next(),
+            },
+            () = tokio::time::sleep(HEAD_START), if rest.len() > 0 => next = rest.next(),
+            else => return Err(last),
+        }
+        if next.is_none() && dials.is_empty() {
+            return Err(last);
+        }
+    }
+}
+
+/// All addresses of a name, in an order that begins anywhere.
+async fn resolve(name: &Arc<str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let failed = || Failure::Resolve(name.clone());
     let found = timeout(DIAL_DEADLINE, lookup_host((&**name, port)))
         .await
         .map_err(|_| failed())?
         .map_err(|_| failed())?;
-    let all: Vec<SocketAddr> = found.collect();
-    let at = usize::try_from(rand::random::<u32>()).unwrap_or(0) % all.len().max(1);
-    all.get(at).copied().ok_or_else(failed)
+    let mut all: Vec<SocketAddr> = found.take(NAME_ADDRESSES).collect();
+    if all.is_empty() {
+        return Err(failed());
+    }
+    let first = usize::try_from(rand::random::<u32>()).unwrap_or(0) % all.len();
+    all.rotate_left(first);
+    Ok(all)
 }
 
-async fn tunnel(
+/// A tunnel under our own identity to whoever is expected there.
+pub(crate) async fn tunnel(
     worker: &Worker,
     to: SocketAddr,
     expected: &Arc<[Identity]>,

@@ -5,12 +5,12 @@ mod attempts;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use tulle_http::body::Body;
 use tulle_http::upgrade::Upgrade;
 use tulle_policy::jwt::Claims;
 use tulle_route::decide::{rewrite_path, split};
-use tulle_route::resource::BackendTarget;
+use tulle_route::resource::{BackendTarget, Balancing};
 use tulle_route::{Filters, MatchedPath};
 use tulle_telemetry::Flag;
 
@@ -38,6 +38,18 @@ enum Way {
     Destination(Arc<Destination>),
     /// To a workload that was addressed itself.
     Workload(Endpoint),
+}
+
+impl Way {
+    /// A key of the request leads to the endpoint.
+    fn is_consistent(&self) -> bool {
+        match self {
+            Self::Destination(destination) => {
+                matches!(destination.policy.balancing, Some(Balancing::Consistent(_)))
+            }
+            Self::Workload(_) => false,
+        }
+    }
 }
 
 /// Sends a request on, and brings its answer.
@@ -78,24 +90,23 @@ pub(crate) async fn forward(
         }
         Way::Destination(destination) => {
             let attempts = Attempts { plan };
-            let original = destination.original(&exchange.snapshot, exchange.client.local);
-            if let Some(endpoint) = original {
-                exchange.reached(&destination, &endpoint);
-                let sent = attempts
-                    .only(
-                        exchange,
-                        Some(&destination),
-                        &head,
-                        body,
-                        upgrade,
-                        &endpoint,
-                    )
-                    .await;
-                return sent;
+            let network = &exchange.worker.shared.network;
+            let addressed = exchange.client.local;
+            let original = destination.original(&exchange.snapshot, network, addressed);
+            match original {
+                Some(endpoint) => {
+                    exchange.reached(&destination, &endpoint);
+                    let to = Some(&destination);
+                    attempts
+                        .only(exchange, to, &head, body, upgrade, &endpoint)
+                        .await?
+                }
+                None => {
+                    attempts
+                        .run(exchange, &destination, &head, body, upgrade)
+                        .await?
+                }
             }
-            attempts
-                .run(exchange, &destination, &head, body, upgrade)
-                .await?
         }
     };
     if let Some(filters) = own {
@@ -198,16 +209,31 @@ fn unavailable(failure: &Failure) -> Reply {
     let details = match failure {
         Failure::Destination(_) => "cluster_not_found",
         Failure::NoEndpoint(_) => "no_healthy_upstream",
-        Failure::Overflow(_) => "upstream_reset_before_response_started{overflow}",
+        Failure::Overflow(_) => OVERFLOW,
         _ => "upstream_reset_before_response_started{connection_failure}",
     };
     let text = match failure {
         Failure::NoEndpoint(_) | Failure::Destination(_) => "no healthy upstream",
+        Failure::Overflow(_) => {
+            "upstream connect error or disconnect/reset before headers. reset reason: overflow"
+        }
         _ => "upstream connect error or disconnect/reset before headers",
     };
     let mut reply = Reply::new(StatusCode::SERVICE_UNAVAILABLE, text, details);
     reply.upstream_failure = Some(failure.to_string().into());
+    if let Failure::Overflow(_) = failure {
+        reply = overloaded(reply);
+    }
     reply.flagged(failure.flag())
+}
+
+/// Details of a request that was one too many.
+const OVERFLOW: &str = "upstream_reset_before_response_started{overflow}";
+
+/// Says so to clients that know how (as Envoy).
+fn overloaded(reply: Reply) -> Reply {
+    let name = HeaderName::from_static("x-envoy-overloaded");
+    reply.header(name, HeaderValue::from_static("true"))
 }
 
 /// Rewrites and header edits, of the rule and then of the backend.

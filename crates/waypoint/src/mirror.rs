@@ -38,6 +38,7 @@ pub(crate) fn copies(
             let copy;
             (body, copy) = tee(body, MIRROR_BYTES);
             let request = request(head, copy);
+            let assumed = upstream::assumed(exchange);
             tokio::task::spawn_local(async move {
                 worker.mirrors.set(worker.mirrors.get() + 1);
                 let draw = Draw {
@@ -53,8 +54,10 @@ pub(crate) fn copies(
                         destination: Some(&destination),
                         endpoint,
                         request,
+                        assumed,
                         upgrade: None,
                         deadline: None,
+                        client: None,
                     };
                     let answered = async {
                         if let Ok(answered) = upstream::send(&worker, sending).await {

@@ -94,6 +94,13 @@ impl Snapshot {
             })
     }
 
+    /// Name of the certificate that we, as a gateway, present to backends.
+    pub(crate) fn backend_certificate(&self) -> Option<&Arc<str>> {
+        self.gateways
+            .values()
+            .find_map(|gateway| gateway.backend_certificate.as_ref())
+    }
+
     /// The telemetry of one of our Gateways.
     pub(crate) fn telemetry(&self, gateway: &str) -> Option<&Arc<Telemetry>> {
         self.telemetry.get(gateway)

@@ -1,5 +1,6 @@
 //! Requests to endpoints: one pool of connections per worker, over TCP, tunnels and TLS alike.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -16,8 +17,10 @@ use tulle_telemetry::Flag;
 
 use crate::destination::{Destination, Endpoint, Hop};
 use crate::dial::{self, For};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
-use crate::limits::DIAL_DEADLINE;
+use crate::inbound::Via;
+use crate::limits::{DIAL_DEADLINE, PROXIED_IDLE};
 use crate::worker::Worker;
 
 /// What makes a connection unfit for other requests.
@@ -29,7 +32,19 @@ pub(crate) struct UpstreamKey {
     tls: Option<Arc<str>>,
     /// Of the destination, where its policy is part of the connection.
     serial: u64,
+    /// Of whom PROXY protocol speaks.
+    client: Option<Ends>,
 }
+
+impl UpstreamKey {
+    /// Made for this state of a destination ([`Destination::connections`]).
+    pub(crate) fn is_of(&self, connections: u64) -> bool {
+        self.serial == connections
+    }
+}
+
+/// The two ends of a client's connection: its own address, and what it addressed.
+pub(crate) type Ends = (SocketAddr, SocketAddr);
 
 /// One request to one endpoint.
 pub(crate) struct Sending<'a> {
@@ -38,10 +53,14 @@ pub(crate) struct Sending<'a> {
     pub(crate) endpoint: &'a Endpoint,
     /// Its version is the client's.
     pub(crate) request: Request<Body>,
+    /// What is spoken to a port that nobody says anything of.
+    pub(crate) assumed: Protocol,
     /// What the client wants to speak instead.
     pub(crate) upgrade: Option<Box<str>>,
     /// By when the head of the answer must be there.
     pub(crate) deadline: Option<Instant>,
+    /// On whose behalf, for PROXY protocol.
+    pub(crate) client: Option<Ends>,
 }
 
 /// What came back.
@@ -70,14 +89,21 @@ pub(crate) async fn send(worker: &Rc<Worker>, sending: Sending<'_>) -> Result<An
         destination,
         endpoint,
         request,
+        assumed,
         upgrade,
         deadline,
+        client,
     } = sending;
     let Some(destination) = destination else {
         let protocol = by_version(request.version());
         return plain(worker, &endpoint.hop, protocol, request, upgrade, deadline).await;
     };
-    let options = options(destination, request.version());
+    let mut options = options(destination, request.version(), assumed);
+    let client = client.filter(|_| destination.policy.proxy_protocol.is_some());
+    if client.is_some() {
+        // Nobody else can use it.
+        options.idle = options.idle.min(PROXIED_IDLE);
+    }
     let host = host(&request);
     let name = destination.tls.as_ref().map(|_| {
         let asked = destination.tls.as_ref().and_then(|tls| tls.as_ref().ok());
@@ -86,19 +112,23 @@ pub(crate) async fn send(worker: &Rc<Worker>, sending: Sending<'_>) -> Result<An
             .or(host.clone())
             .unwrap_or_else(|| destination.service.hostname.clone())
     });
-    let of_policy = name.is_some() || destination.policy.proxy_protocol.is_some();
     let key = UpstreamKey {
         hop: endpoint.hop.clone(),
         protocol: options.protocol,
-        serial: if of_policy { destination.serial } else { 0 },
+        serial: if shapes_connections(destination) {
+            destination.connections
+        } else {
+            0
+        },
         tls: name,
+        client,
     };
     let connect = async || {
         let (worker, destination) = (worker.clone(), destination.clone());
         let (hop, alpn) = (key.hop.clone(), options.protocol);
         let connecting = async move {
             let what = For {
-                client: None,
+                client,
                 host: host.as_deref(),
                 alpn: Some(alpn),
             };
@@ -133,6 +163,7 @@ pub(crate) async fn send_to(
         protocol,
         tls: Some(name.into()),
         serial: 0,
+        client: None,
     };
     let options = Options {
         protocol,
@@ -167,6 +198,7 @@ async fn plain(
         protocol,
         tls: None,
         serial: 0,
+        client: None,
     };
     let options = Options {
         protocol,
@@ -214,7 +246,7 @@ fn unsent(failure: &NoAnswer<Failure>) -> Unsent {
         (Cause::Connect(_) | Cause::ConnectDeadline(_), _) => Some(Reason::Connect),
         (Cause::Refused, _) => Some(Reason::Refused),
         (Cause::Deadline, _) => Some(Reason::Timeout),
-        (Cause::Body(_) | Cause::Unsupported(_), _) => None,
+        (Cause::Body(_) | Cause::Unsupported(_) | Cause::Overflow(_), _) => None,
         (_, Retry::Safe) => Some(Reason::ResetBeforeRequest),
         _ => Some(Reason::Reset),
     };
@@ -253,8 +285,28 @@ fn by_version(version: Version) -> Protocol {
     }
 }
 
-/// As DestinationRule and port say; where neither says anything, as the client speaks.
-fn options(destination: &Destination, client: Version) -> Options {
+/// Whether what users say of a destination makes its connections unlike others to the same endpoint.
+fn shapes_connections(destination: &Destination) -> bool {
+    let policy = &destination.policy;
+    destination.tls.is_some()
+        || policy.proxy_protocol.is_some()
+        || policy.breaker.is_some()
+        || policy.tcp.is_some()
+        || policy.http.is_some()
+}
+
+/// What is spoken to a port whose protocol nobody declared. In the mesh, what the client speaks: it was going to that port anyway. Behind
+/// a gateway, HTTP/1.1: that a browser speaks HTTP/2 to us says nothing of the backend. gRPC is HTTP/2 everywhere.
+pub(crate) fn assumed(exchange: &Exchange) -> Protocol {
+    match exchange.client.via {
+        _ if exchange.grpc => Protocol::Http2,
+        Via::Waypoint(_) => by_version(exchange.seen.version),
+        Via::Listener { .. } => Protocol::Http1,
+    }
+}
+
+/// As DestinationRule and port say; where neither says anything, what is assumed.
+fn options(destination: &Destination, client: Version, assumed: Protocol) -> Options {
     let http = destination.policy.http.unwrap_or_default();
     let tcp = destination.policy.tcp.unwrap_or_default();
     let protocol = match (destination.protocol(), http.upgrade) {
@@ -262,7 +314,7 @@ fn options(destination: &Destination, client: Version) -> Options {
         (_, Some(UpgradeHttp2::Always)) => Protocol::Http2,
         (Some(BackendProtocol::Http2), _) => Protocol::Http2,
         (Some(BackendProtocol::Http1), _) => Protocol::Http1,
-        (Some(BackendProtocol::Tcp) | None, _) => by_version(client),
+        (Some(BackendProtocol::Tcp) | None, _) => assumed,
     };
     let defaults = Options::default();
     let streams = http.max_concurrent_streams.map(|n| n.max(1) as usize);
@@ -274,6 +326,7 @@ fn options(destination: &Destination, client: Version) -> Options {
         max_requests: http.max_requests_per_connection.filter(|n| *n > 0),
         max_streams: streams.unwrap_or(defaults.max_streams),
         ping: defaults.ping,
+        limits: destination.limits.clone(),
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn tls(policy: &TrafficPolicy, made_of: &MadeOf) -> Result<Tls, Arc<s
     let Some(wanted) = &policy.tls else {
         return Err("no TLS is asked for".into());
     };
-    let certificate = match (&wanted.certificate, &made_of.certificate) {
+    let certificate = match (&made_of.wanted, &made_of.certificate) {
         (Some(name), None) => {
             return Err(format!("the certificate {name} has not come").into());
         }

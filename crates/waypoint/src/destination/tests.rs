@@ -84,6 +84,7 @@ fn key(subset: Option<&str>) -> DestinationKey {
 fn policy(subset: &str, of: &str) -> DestinationPolicy {
     DestinationPolicy {
         service: service("reviews").key(),
+        client: "shop".into(),
         policy: TrafficPolicy {
             balancing: Some(Balancing::RoundRobin),
             breaker: Some(CircuitBreaker {
@@ -214,4 +215,61 @@ fn what_is_missing_is_said() {
         all.get(&snapshot(), &wrong),
         Err(NoDestination::Service(_))
     ));
+}
+
+#[test]
+fn what_a_gateway_is_to_present_is_presented_or_nothing_goes() {
+    let mut snapshot = snapshot();
+    let mut wanted = policy("blue", "v2");
+    wanted.policy.tls = Some(tulle_route::resource::BackendTls {
+        sni: Some("reviews.test".into()),
+        roots: None,
+        certificate: None,
+        gateway_certificate: true,
+        verify: tulle_route::resource::VerifyNames::Insecure,
+    });
+    snapshot
+        .destinations
+        .insert(service("reviews").key(), Arc::new(wanted));
+    let tls = |snapshot: &Snapshot| {
+        let found = Destinations::new("".into()).get(snapshot, &key(None));
+        found.unwrap().tls.clone().unwrap().map(drop)
+    };
+    assert_eq!(tls(&snapshot), Ok(()));
+    let gateway = tulle_route::resource::Gateway {
+        namespace: "shop".into(),
+        name: "ingress".into(),
+        role: tulle_route::resource::Role::Gateway,
+        listeners: Vec::new(),
+        backend_certificate: Some("shop/client".into()),
+        client_identity: false,
+    };
+    snapshot
+        .gateways
+        .insert("shop/ingress".into(), Arc::new(gateway));
+    assert!(tls(&snapshot).is_err_and(|why| why.contains("shop/client")));
+}
+
+#[test]
+fn connections_outlive_other_endpoints_but_no_other_settings() {
+    let all = Destinations::new("".into());
+    let mut snapshot = snapshot();
+    let set = |snapshot: &mut Snapshot, policy: DestinationPolicy| {
+        snapshot.generation += 1;
+        let key = service("reviews").key();
+        snapshot.destinations.insert(key, Arc::new(policy));
+    };
+    set(&mut snapshot, policy("blue", "v2"));
+    let first = all.get(&snapshot, &key(None)).unwrap();
+    let more = workload("v3", "10.0.0.3", &service("reviews"), Tunnel::None);
+    snapshot.mesh.insert_workload(more);
+    snapshot.generation += 1;
+    let grown = all.get(&snapshot, &key(None)).unwrap();
+    assert_ne!(grown.serial, first.serial);
+    assert_eq!(grown.connections, first.connections);
+    let mut other = policy("blue", "v2");
+    other.policy.breaker = None;
+    set(&mut snapshot, other);
+    let changed = all.get(&snapshot, &key(None)).unwrap();
+    assert_ne!(changed.connections, first.connections);
 }

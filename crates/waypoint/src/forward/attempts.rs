@@ -17,13 +17,13 @@ use tulle_route::decide::{
 use tulle_route::resource::{Balancing, Retry};
 use tulle_telemetry::Flag;
 
-use super::{Going, Way, unavailable};
+use super::{Going, OVERFLOW, Way, overloaded, unavailable};
 use crate::destination::{Destination, Endpoint};
 use crate::exchange::{Exchange, status_of};
 use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::tokens;
-use crate::upstream::{self, Answered, Sending, Unsent};
+use crate::upstream::{self, Answered, Ends, Sending, Unsent};
 
 /// How often, how long, and with which key of a request.
 pub(super) struct Plan {
@@ -39,11 +39,12 @@ impl Plan {
         let rule = going.ruled.rule().and_then(|rule| rule.rule());
         let retry = match rule.and_then(|rule| rule.retry.clone()) {
             Some(retry) => retry,
-            None => {
-                let mut retry = default_retry().clone();
-                retry.attempts = exchange.snapshot.settings.default_retries;
-                retry
-            }
+            None => Retry {
+                attempts: exchange.snapshot.settings.default_retries,
+                // Where a key leads to an endpoint, another one is not as good.
+                avoid_tried: !way.is_consistent(),
+                ..default_retry().clone()
+            },
         };
         let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
         let asked = exchange
@@ -107,12 +108,18 @@ impl Attempts {
         upgrade: Option<Upgrade>,
         endpoint: &Endpoint,
     ) -> Result<Response<Body>, Reply> {
+        let admitted = destination.map(|d| d.breaker.enter(Use::Request));
+        let _admitted = admitted
+            .transpose()
+            .map_err(|refused| unavailable(&Failure::Overflow(refused)))?;
         let sending = Sending {
             destination,
             endpoint,
             request: request(exchange, head, body),
+            assumed: upstream::assumed(exchange),
             upgrade: upgrade.as_ref().map(|u| u.protocol().into()),
             deadline: self.plan.attempt_until(),
+            client: Some(ends(exchange)),
         };
         match self.attempt(exchange, sending).await {
             Ok(answered) => Ok(self.complete(exchange, answered, upgrade)),
@@ -156,11 +163,15 @@ impl Attempts {
                 destination: Some(destination),
                 endpoint: &endpoint,
                 request: request(exchange, head, source.next()),
+                assumed: upstream::assumed(exchange),
                 upgrade: upgrade.as_ref().map(|u| u.protocol().into()),
                 deadline: self.plan.attempt_until(),
+                client: Some(ends(exchange)),
             };
             let outcome = self.attempt(exchange, sending).await;
-            worker.report(destination, at, outcome_of(&outcome));
+            if let Some(outcome) = outcome_of(&outcome) {
+                worker.report(destination, at, outcome);
+            }
             tried.push(at);
             drop(retrying.take());
             let reason = self.reason(exchange, &outcome);
@@ -173,7 +184,11 @@ impl Attempts {
                 };
                 retry(&self.plan.retry, attempted)
             });
-            if let Some(again) = again.filter(|again| self.plan.in_time(again.pause)) {
+            if let Some(again) = again {
+                if !self.plan.in_time(again.pause) {
+                    source.last();
+                    return Err(failed(&late()));
+                }
                 match destination.breaker.enter(Use::Retry) {
                     Ok(permit) => {
                         retrying = Some(permit);
@@ -298,11 +313,17 @@ fn host(head: &Parts) -> Option<&str> {
     Some(host.split(':').next().unwrap_or(host))
 }
 
-fn outcome_of(outcome: &Result<Answered, Unsent>) -> Outcome {
+/// What an attempt says of the endpoint; nothing when it was refused here.
+fn outcome_of(outcome: &Result<Answered, Unsent>) -> Option<Outcome> {
     match outcome {
-        Ok(answered) => Outcome::Status(answered.response.status().as_u16()),
-        Err(_) => Outcome::LocalFailure,
+        Ok(answered) => Some(Outcome::Status(answered.response.status().as_u16())),
+        Err(unsent) if unsent.flag == Flag::UpstreamOverflow => None,
+        Err(_) => Some(Outcome::LocalFailure),
     }
+}
+
+fn ends(exchange: &Exchange) -> Ends {
+    (exchange.client.source, exchange.client.local)
 }
 
 fn request(exchange: &Exchange, head: &Parts, body: Body) -> Request<Body> {
@@ -312,6 +333,18 @@ fn request(exchange: &Exchange, head: &Parts, body: Body) -> Request<Body> {
     *request.version_mut() = exchange.seen.version;
     *request.headers_mut() = HeaderMap::clone(&head.headers);
     request
+}
+
+/// The request's time would end before another attempt begins: to the client that is a timeout, not the answer that was to be
+/// bettered.
+fn late() -> Unsent {
+    Unsent {
+        reason: Some(Reason::Timeout),
+        flag: Flag::UpstreamTimeout,
+        status: StatusCode::GATEWAY_TIMEOUT,
+        text: "upstream request timeout",
+        why: "no time is left for another attempt".into(),
+    }
 }
 
 fn failed(unsent: &Unsent) -> Reply {
@@ -325,9 +358,13 @@ fn failed(unsent: &Unsent) -> Reply {
         }
         Flag::UpstreamReset => "upstream_reset_before_response_started{remote_reset}",
         Flag::UpstreamProtocol => "upstream_reset_before_response_started{protocol_error}",
+        Flag::UpstreamOverflow => OVERFLOW,
         _ => "upstream_reset_before_response_started",
     };
     let mut reply = Reply::new(unsent.status, unsent.text, details);
     reply.upstream_failure = Some(unsent.why.clone());
+    if unsent.flag == Flag::UpstreamOverflow {
+        reply = overloaded(reply);
+    }
     reply.flagged(unsent.flag)
 }

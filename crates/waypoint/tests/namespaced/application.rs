@@ -11,6 +11,7 @@ use tulle_http::body::Body;
 use tulle_http::server::{Request, Settings, serve};
 use tulle_identity::Epoch;
 use tulle_linux::NetNs;
+use tulle_route::rate::Spent;
 
 /// Runs something for as long as the test program lives.
 fn run<F: Future<Output = ()> + 'static>(make: impl FnOnce() -> F + Send + 'static) {
@@ -101,6 +102,37 @@ pub(crate) fn echo(netns: &NetNs, port: u16, greeting: &'static str) {
     });
 }
 
+/// Another replica of the waypoint: takes what it is told, and remembers it.
+pub(crate) fn replica(netns: &NetNs, epoch: Epoch) -> Arc<Mutex<Vec<Spent>>> {
+    use tokio::io::AsyncReadExt;
+    let listener = listen(netns, 15008);
+    let told: Arc<Mutex<Vec<Spent>>> = Arc::default();
+    let remembered = told.clone();
+    run(move || async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let settings = tulle_hbone::Settings::default();
+            let accepted = tulle_hbone::server::accept(tcp, &epoch.server, &settings).await;
+            let Ok(mut tunnel) = accepted else { continue };
+            let told = remembered.clone();
+            tokio::task::spawn_local(async move {
+                while let Some(request) = tunnel.next().await {
+                    assert_eq!(request.authority, "rate-limits.replicas.tulle.internal:1");
+                    let mut io = request.accept(None).into_local();
+                    while let Ok(length) = io.read_u32().await {
+                        let mut body = vec![0; length as usize];
+                        io.read_exact(&mut body).await.unwrap();
+                        let spent: Vec<Spent> = serde_json::from_slice(&body).unwrap();
+                        told.lock().unwrap().extend(spent);
+                    }
+                }
+            });
+        }
+    });
+    told
+}
+
 /// A collector of spans: takes every gRPC message, and remembers it.
 pub(crate) fn collector(netns: &NetNs, port: u16) -> Arc<Mutex<Vec<Vec<u8>>>> {
     let listener = listen(netns, port);
@@ -163,4 +195,71 @@ async fn answer(about: &str, seen: &Cell<u32>, request: Request) -> http::Respon
     let (body, _) = request.body.collect(1 << 20).await.unwrap();
     text.push_str(&String::from_utf8_lossy(&body));
     http::Response::new(Body::full(text))
+}
+
+/// An application in clear that fails whatever it is asked.
+pub(crate) fn failing(netns: &NetNs, port: u16) {
+    let listener = listen(netns, port);
+    run(move || async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let handler = async move |_: Request| {
+                let mut response = http::Response::new(Body::full("failing - -\n"));
+                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                response
+            };
+            tokio::task::spawn_local(async move {
+                let settings = Settings::default();
+                let _ = serve(tcp, &settings, std::future::pending(), handler).await;
+            });
+        }
+    });
+}
+
+/// An application in clear that says on which connection it was asked, counted from 1; with `proxied`, and what PROXY protocol
+/// said at its beginning.
+pub(crate) fn counting(netns: &NetNs, port: u16, proxied: bool) {
+    let listener = listen(netns, port);
+    run(move || async move {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        for number in 1.. {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            tokio::task::spawn_local(async move {
+                let mut line = String::new();
+                while proxied && !line.ends_with("\r\n") {
+                    line.push(char::from(tcp.read_u8().await.unwrap()));
+                }
+                let about = format!("counting {number} {}", line.trim_end());
+                let seen = Rc::new(Cell::new(0));
+                let handler = async move |request: Request| answer(&about, &seen, request).await;
+                let settings = Settings::default();
+                let _ = serve(tcp, &settings, std::future::pending(), handler).await;
+            });
+        }
+    });
+}
+
+/// An application behind TLS of its own, which says who the client showed to be.
+pub(crate) fn secure(netns: &NetNs, port: u16, tls: tulle_identity::gateway::ServerTls) {
+    let listener = listen(netns, port);
+    run(move || async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let tls = tls.clone();
+            tokio::task::spawn_local(async move {
+                let Ok((stream, accepted)) = tls.accept(tcp).await else {
+                    return;
+                };
+                let shown = accepted.certificate.map(|c| c.dns.join(","));
+                let about = format!("secure {} -", shown.unwrap_or_else(|| "nobody".to_owned()));
+                let seen = Rc::new(Cell::new(0));
+                let handler = async move |request: Request| answer(&about, &seen, request).await;
+                let settings = Settings::default();
+                let _ = serve(stream, &settings, std::future::pending(), handler).await;
+            });
+        }
+    });
 }

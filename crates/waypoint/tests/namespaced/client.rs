@@ -49,7 +49,7 @@ pub(crate) fn get(target: &str) -> http::request::Builder {
 /// A CONNECT that was refused.
 pub(crate) type Refused = String;
 
-fn block_on<T>(what: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(what: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -70,7 +70,7 @@ fn dial(netns: &NetNs, to: SocketAddr) -> tokio::net::TcpStream {
     tokio::net::TcpStream::from_std(tcp).unwrap()
 }
 
-async fn open(
+pub(crate) async fn open(
     mesh: &Mesh,
     pod: &Pod,
     authority: &str,
@@ -213,4 +213,27 @@ pub(crate) fn took<T>(what: impl FnOnce() -> T) -> (T, Duration) {
     let began = std::time::Instant::now();
     let outcome = what();
     (outcome, began.elapsed())
+}
+
+/// Requests one after the other on one connection, with a pause before each.
+pub(crate) fn ask_all(
+    mesh: &Mesh,
+    pod: &Pod,
+    authority: &str,
+    requests: Vec<(Duration, Request<String>)>,
+) -> Vec<Answer> {
+    block_on(async {
+        let (_tunnel, stream) = open(mesh, pod, authority).await.unwrap();
+        let pool = Pool::new();
+        let mut io: Option<BoxIo> = Some(Box::new(stream.into_local()));
+        let mut answers = Vec::new();
+        for (pause, request) in requests {
+            tokio::time::sleep(pause).await;
+            let io = io
+                .take()
+                .unwrap_or_else(|| Box::new(tokio::io::duplex(1).0));
+            answers.push(exchange(&pool, io, Protocol::Http1, request).await);
+        }
+        answers
+    })
 }

@@ -29,6 +29,7 @@ fn a_host_is_served_on_its_listener_and_no_other() {
         role: Role::Gateway,
         listeners: vec![listener],
         backend_certificate: None,
+        client_identity: false,
     };
     let mut mesh = Mesh::start(&gateway);
     let web = service("web", "10.96.0.1", &[(80, 8080, AppProtocol::Http11)]);
@@ -64,7 +65,8 @@ fn a_host_is_served_on_its_listener_and_no_other() {
     assert!(counted, "{metrics}");
 }
 
-fn route(web: &tulle_model::Service, listener: &str, host: &str) -> HttpRoute {
+/// Everything of a host, to `web`.
+pub(crate) fn route(web: &tulle_model::Service, listener: &str, host: &str) -> HttpRoute {
     HttpRoute {
         object: ObjectKey {
             kind: "HTTPRoute".into(),
@@ -122,6 +124,7 @@ fn tls_ends_at_the_listener_that_the_server_name_chooses() {
             listener("other", "other.example"),
         ],
         backend_certificate: None,
+        client_identity: false,
     };
     let mut mesh = Mesh::start(&gateway);
     for (name, certificate) in [("shop/shop", &shop), ("shop/other", &other)] {

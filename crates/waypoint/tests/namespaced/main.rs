@@ -13,9 +13,13 @@
 mod application;
 mod client;
 mod control;
+mod destinations;
+mod egress;
 mod gateway;
+mod hostile;
 mod mesh;
 mod policies;
+mod replicas;
 mod routing;
 
 /// Says that this process is the proxy.
