@@ -108,7 +108,7 @@ fn origin(request: &Request) -> String {
         .and_then(|list| list.split(',').next())
     {
         Some(first) => first.trim().to_owned(),
-        None => request.peer.ip().to_canonical().to_string(),
+        None => request.from.peer.ip().to_canonical().to_string(),
     }
 }
 

@@ -20,3 +20,9 @@ pub(crate) const MAX_CONNECTIONS: usize = 4096;
 pub(crate) const MAX_RATED_PRODUCTS: usize = 1024;
 /// After an accept error such as "too many open files".
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests with different keys that the echo counts, for failures on demand.
+pub(crate) const MAX_COUNTED: usize = 1024;
+/// Largest WebSocket message, in bytes.
+pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
+/// How long a client may take to say which version of HTTP it speaks.
+pub(crate) const PREFACE_PAUSE: Duration = Duration::from_millis(2);

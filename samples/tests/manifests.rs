@@ -73,6 +73,7 @@ fn every_object_is_typed_and_every_image_is_ours() {
     let expected = [
         "curl",
         "details-v1",
+        "echo",
         "helloworld-v1",
         "helloworld-v2",
         "httpbin",
