@@ -28,6 +28,7 @@ pub enum MatchedPath {
 pub struct CompiledRule {
     route: Arc<HttpRoute>,
     index: usize,
+    label: Arc<str>,
     pub(crate) matches: Box<[CompiledMatch]>,
     filters: Option<Box<Filters>>,
     /// Empty when no backend has any.
@@ -40,6 +41,7 @@ impl CompiledRule {
         route: &Arc<HttpRoute>,
         index: usize,
         rule: &Rule,
+        name: &Arc<str>,
         patterns: &mut Patterns,
     ) -> Result<Self, RouteError> {
         let parts = (|| -> Result<_, RuleFault> {
@@ -64,6 +66,7 @@ impl CompiledRule {
         Ok(Self {
             route: route.clone(),
             index,
+            label: rule.name.as_ref().unwrap_or(name).clone(),
             matches,
             filters,
             backend_filters,
@@ -89,6 +92,11 @@ impl CompiledRule {
     /// Name that the user gave it.
     pub fn name(&self) -> Option<&Arc<str>> {
         self.rule().and_then(|rule| rule.name.as_ref())
+    }
+
+    /// What logs call it: by its own name, else by that of its object (`Kind/namespace/name`).
+    pub fn label(&self) -> &Arc<str> {
+        &self.label
     }
 
     /// What happens to a matching request.

@@ -15,7 +15,7 @@ pub use streams::{StreamFound, StreamLookup, StreamRequest};
 use crate::compiled::{CompiledRule, MatchedPath};
 use crate::error::RouteError;
 use crate::request::RequestHead;
-use crate::resource::{HttpRoute, ObjectKey, Parent, Precedence, StreamRoute};
+use crate::resource::{HttpRoute, ObjectKey, Parent, Precedence, RuleAction, StreamRoute};
 use crate::text::Patterns;
 use hosts::Hosts;
 use index::Entry;
@@ -118,9 +118,11 @@ impl Table {
         let tables = Arc::make_mut(&mut self.tables);
         let mut route = route;
         tables.texts.share(&mut route.object, &mut route.parents);
+        compact(&mut route);
         let route = Arc::new(route);
+        let name: Arc<str> = route.object.to_string().into();
         let compile = |(index, rule)| {
-            CompiledRule::compile(&route, index, rule, &mut tables.patterns).map(Arc::new)
+            CompiledRule::compile(&route, index, rule, &name, &mut tables.patterns).map(Arc::new)
         };
         let rules: Arc<[_]> = route
             .rules
@@ -128,7 +130,6 @@ impl Table {
             .enumerate()
             .map(compile)
             .collect::<Result<_, _>>()?;
-        let name: Arc<str> = route.object.to_string().into();
         tables.remove_http(&name);
         for parent in &route.parents {
             for rule in rules.iter() {
@@ -269,6 +270,24 @@ fn consumer(route: &HttpRoute) -> Option<&Arc<str>> {
     let first = matches.next()?.source_namespace.as_ref()?;
     let same = matches.all(|m| m.source_namespace.as_ref() == Some(first));
     same.then_some(first)
+}
+
+/// Decoding leaves room for more in every list, which is most of what a small route takes; here none will come.
+fn compact(route: &mut HttpRoute) {
+    for parent in &mut route.parents {
+        if let Parent::Listener { hostnames, .. } = parent {
+            hostnames.shrink_to_fit();
+        }
+    }
+    route.parents.shrink_to_fit();
+    for rule in &mut route.rules {
+        if let RuleAction::Forward(backends) = &mut rule.action {
+            backends.shrink_to_fit();
+        }
+        rule.matches.shrink_to_fit();
+        rule.filters.shrink_to_fit();
+    }
+    route.rules.shrink_to_fit();
 }
 
 fn hostnames(parent: &Parent) -> &[crate::resource::HostPattern] {

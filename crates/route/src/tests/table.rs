@@ -194,6 +194,42 @@ fn a_rule_can_be_kept_when_its_route_is_gone() {
 }
 
 #[test]
+fn logs_call_a_rule_by_its_name_or_by_that_of_its_object() {
+    let unnamed = Rule {
+        name: None,
+        ..rule("r", vec![])
+    };
+    for (rule, label) in [
+        (rule("named", vec![]), "named"),
+        (unnamed, "HTTPRoute/infra/r"),
+    ] {
+        let table = table([route("r", &[], vec![rule])]);
+        let request = get("h", "/");
+        let found = table.http(SCOPE, &request.head()).routed().unwrap();
+        assert_eq!(&**found.rule.label(), label);
+    }
+}
+
+#[test]
+fn no_list_of_a_route_holds_room_that_nobody_needs() {
+    let mut large = route("r", &["h"], vec![rule("r", vec![Match::default()])]);
+    large.parents.reserve(10);
+    large.rules.reserve(10);
+    for rule in &mut large.rules {
+        rule.matches.reserve(10);
+    }
+    let table = table([large]);
+    let held = table.http_routes().next().unwrap();
+    let rule = &held.rules[0];
+    assert_eq!((held.parents.capacity(), held.rules.capacity()), (1, 1));
+    assert_eq!(rule.matches.capacity(), 1);
+    let RuleAction::Forward(backends) = &rule.action else {
+        panic!("{rule:?}");
+    };
+    assert_eq!(backends.capacity(), backends.len());
+}
+
+#[test]
 fn equal_texts_are_held_once() {
     let table = table([
         route("a", &["h"], vec![rule("a", vec![])]),
