@@ -71,6 +71,7 @@ impl Admin {
             "streamRoutes": snapshot.routes.stream_routes().collect::<Vec<_>>(),
             "destinations": destinations,
             "telemetry": snapshot.telemetry.values().collect::<Vec<_>>(),
+            "rateLimits": snapshot.limits.policies().collect::<Vec<_>>(),
             "settings": &*snapshot.settings,
             "secrets": secrets,
             "certificates": own.iter().map(|d| json!({

@@ -14,6 +14,7 @@ use tulle_model::Identity;
 use crate::authority::{Refusal, Target, judge};
 use crate::board::Seat;
 use crate::connection;
+use crate::replicas;
 use crate::worker::Worker;
 
 /// One connection of a tunnel, on its way to the worker that serves it.
@@ -91,6 +92,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, source: SocketAddr
 
 /// Judges one CONNECT, and hands its connection to a worker.
 fn take(worker: &Rc<Worker>, source: SocketAddr, peer: &Identity, request: server::Request) {
+    if request.authority == replicas::AUTHORITY {
+        return replicas::receive(worker, source, peer, request);
+    }
     let began = Instant::now();
     let shared = &worker.shared;
     let snapshot = shared.state.load();

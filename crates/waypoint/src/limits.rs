@@ -41,6 +41,8 @@ pub const ENDPOINT_ATTEMPTS: usize = 3;
 pub const PEER_AUTHORITY: usize = 280;
 /// Text of a header that a peer sent on CONNECT and that is looked at.
 pub const PEER_HEADER: usize = 4096;
+/// What is written in one piece, though it is in several.
+pub const SMALL_MESSAGE: usize = 2048;
 /// Buffer of one direction of a TCP connection.
 pub const RELAY_BUFFER: usize = 16 * 1024;
 /// The default number of workers at most, unless more are asked for.

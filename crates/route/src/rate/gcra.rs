@@ -35,6 +35,11 @@ impl Gcra {
         }
     }
 
+    /// What may come at once.
+    pub fn burst(&self) -> u64 {
+        self.burst
+    }
+
     /// One request at `now` with everything before paid for at `paid`: the new `paid`, or how long until there is room (`None`: never).
     pub fn take(&self, paid: u64, now: u64) -> Result<(u64, Room), Option<Duration>> {
         let cost = self.cost.ok_or(None)?;

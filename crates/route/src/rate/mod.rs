@@ -70,6 +70,8 @@ pub struct Limited {
     pub policy: ObjectKey,
     /// Name of the limit.
     pub limit: Option<Arc<str>>,
+    /// Requests that may come at once.
+    pub burst: u64,
     /// When there will be room for one request; `None` is never.
     pub retry_after: Option<Duration>,
 }
@@ -144,6 +146,18 @@ impl Limits {
         self.policies.is_empty()
     }
 
+    /// All of them, by name.
+    pub fn policies(&self) -> impl Iterator<Item = &RateLimit> {
+        let mut all: Vec<_> = self.policies.values().map(|p| &p.resource).collect();
+        all.sort_by(|a, b| a.object.cmp(&b.object));
+        all.into_iter()
+    }
+
+    /// Whether replicas count together under any of them.
+    pub fn is_shared(&self) -> bool {
+        self.counters().any(|c| c.limit.scope == LimitScope::Shared)
+    }
+
     /// Counts a request and says whether it may pass. A refused request uses up nothing. `targets` are those of the request, `route`
     /// is the object that routes it, `now` the caller's clock.
     pub fn check(
@@ -164,6 +178,8 @@ impl Limits {
                 continue;
             }
             match policy.take(subject, now, &mut taken) {
+                // Who is only watched is not told.
+                Ok(_) if policy.resource.dry_run => {}
                 Ok(room) => {
                     decision.tightest = tighter(decision.tightest, room);
                 }
@@ -277,6 +293,7 @@ impl Policy {
                         status: self.resource.status.unwrap_or(TOO_MANY_REQUESTS),
                         policy: self.resource.object.clone(),
                         limit: counter.limit.name.clone(),
+                        burst: counter.gcra.burst(),
                         retry_after,
                     });
                 }

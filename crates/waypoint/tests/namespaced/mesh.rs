@@ -62,6 +62,7 @@ impl Mesh {
             role,
             listeners: Vec::new(),
             backend_certificate: None,
+            client_identity: false,
         };
         Self::start(&gateway)
     }
@@ -231,6 +232,15 @@ impl Mesh {
             let (_, dump) = self.page(15000, "/config_dump")?;
             dump.contains(text).then_some(())
         });
+    }
+
+    /// Bytes that the proxy holds.
+    pub(crate) fn memory(&self) -> u64 {
+        let pid = self.proxy.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kilobytes << 10
     }
 
     pub(crate) fn terminate(&self) {
