@@ -16,7 +16,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 use tulle_api::contract::{CONTROLLER_GATEWAY, CONTROLLER_MESH, LABEL_GATEWAY_MANAGED};
@@ -24,7 +24,7 @@ use tulle_api::k8s_openapi::api::core::v1::ConfigMap;
 use tulle_cluster::kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use tulle_cluster::{Api, Change, Client, Key, Objects, Selection};
 use tulle_telemetry::Gauge;
-use tulle_translate::{Class, Deployable};
+use tulle_translate::{Class, Deployable, NotDeployed};
 
 use crate::limits::{DEPLOY_CALM, DEPLOY_FIRST, DEPLOY_LONGEST};
 use ownership::{fingerprint, may_manage, versions_agree};
@@ -55,16 +55,35 @@ enum DeployError {
     Parameters(String),
 }
 
-/// Deploys for ever, while `leads` says so.
+impl DeployError {
+    /// For the Gateway's status; nothing of what may be over soon.
+    fn told(&self) -> Option<NotDeployed> {
+        match self {
+            Self::Overlay { .. } | Self::Parameters(_) => {
+                Some(NotDeployed::Parameters(self.to_string()))
+            }
+            Self::Cluster(
+                tulle_cluster::Error::Invalid { .. } | tulle_cluster::Error::Forbidden { .. },
+            ) => Some(NotDeployed::Refused(self.to_string())),
+            Self::Cluster(_) => None,
+        }
+    }
+}
+
+/// What became of a Gateway's objects.
+pub(crate) type Report = (GatewayKey, Option<NotDeployed>);
+
+/// Deploys for ever, while `leads` says so; `reports` are for the Gateways' statuses.
 pub(crate) async fn deploy(
     client: Client,
     deployments: Deployments,
     template: Template,
     mut leads: watch::Receiver<bool>,
     errors: Gauge,
+    reports: mpsc::Sender<Report>,
 ) {
     while leads.wait_for(|leads| *leads).await.is_ok() {
-        let mut deployer = Deployer::new(&client, &deployments, &template, &errors);
+        let mut deployer = Deployer::new(&client, &deployments, &template, &errors, &reports);
         tokio::select! {
             () = deployer.run() => {}
             _ = leads.wait_for(|leads| !*leads) => {}
@@ -78,6 +97,7 @@ struct Deployer<'a> {
     deployments: &'a Deployments,
     template: &'a Template,
     errors: &'a Gauge,
+    reports: &'a mpsc::Sender<Report>,
     gateways: Objects,
     waypoints: Objects,
     /// Hash of what was applied last.
@@ -123,12 +143,14 @@ impl<'a> Deployer<'a> {
         deployments: &'a Deployments,
         template: &'a Template,
         errors: &'a Gauge,
+        reports: &'a mpsc::Sender<Report>,
     ) -> Self {
         Self {
             client,
             deployments,
             template,
             errors,
+            reports,
             gateways: Objects::new(client.clone(), CONTROLLER_GATEWAY),
             waypoints: Objects::new(client.clone(), CONTROLLER_MESH),
             applied: HashMap::new(),
@@ -199,17 +221,26 @@ impl<'a> Deployer<'a> {
         match self.make(&gateway, &wanted).await {
             Ok(()) => {
                 self.due.retain(|(_, due), ()| *due != gateway);
+                self.report(gateway, None).await;
             }
             Err(why) => {
                 self.errors.inc();
                 let (namespace, name) = &gateway;
                 warn!(gateway = %format!("{namespace}/{name}"), "not deployed: {why}");
+                if let Some(told) = why.told() {
+                    self.report(gateway.clone(), Some(told)).await;
+                }
                 // Waiting does not make an overlay right; its change does.
                 if !matches!(why, DeployError::Overlay { .. }) {
                     self.later(gateway);
                 }
             }
         }
+    }
+
+    async fn report(&self, gateway: GatewayKey, problem: Option<NotDeployed>) {
+        // Nobody listens at the end of the process.
+        let _ = self.reports.send((gateway, problem)).await;
     }
 
     /// Looks again after a pause that grows while there is trouble, and shrinks back when there was none for a while.

@@ -84,3 +84,5 @@ pub(crate) const WEBHOOK_CONNECTIONS: usize = 64;
 pub(crate) const WEBHOOK_LIFE: Duration = Duration::from_secs(30 * 60);
 /// Pause before something about webhooks is tried again.
 pub(crate) const WEBHOOK_RETRY: Duration = Duration::from_secs(1);
+/// Reports of the deployer that wait for the translating thread.
+pub(crate) const REPORTS_WAITING: usize = 256;

@@ -23,7 +23,7 @@ use tulle_translate::{Cluster, ObjectKind, ObjectRef, Settings};
 use tulle_xds::server::Publisher;
 
 use crate::convergence::Convergence;
-use crate::deployer::Deployments;
+use crate::deployer::{Deployments, Report};
 use crate::limits::{BATCH, LONGEST_BATCH, QUIET};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
@@ -98,6 +98,19 @@ async fn translate(mut to: Translation, mut inputs: mpsc::Receiver<Input>, synce
             to.publisher.release();
             synced.set(true);
             info!(after = ?started.elapsed(), "synced with the API server");
+        }
+    }
+}
+
+/// What became of objects for Gateways is for their statuses.
+pub(crate) async fn hear(mut reports: mpsc::Receiver<Report>, inputs: mpsc::Sender<Input>) {
+    while let Some(((namespace, name), problem)) = reports.recv().await {
+        let change = move |to: &mut Translation| {
+            to.cluster.set_deployment(&namespace, &name, problem);
+        };
+        let input = Input::Change(Source::Gateways, Box::new(change));
+        if inputs.send(input).await.is_err() {
+            return;
         }
     }
 }

@@ -19,14 +19,14 @@ use tulle_daemon::{Condition, Readiness, Signals, admin};
 use tulle_identity::Authority;
 use tulle_identity::grpc::ServerTls;
 use tulle_translate::Settings;
-use tulle_xds::server::{Counters, Publisher, ServeError, Server};
+use tulle_xds::server::{About, Counters, Publisher, ServeError, Server};
 
 use crate::authority::Store;
 use crate::ca::{CertificateService, Gate};
 use crate::convergence::Convergence;
 use crate::deployer::{Deployments, Plane};
 use crate::impersonation::Rules;
-use crate::limits::{CHANGES_WAITING, CONNECT_RETRY, CONNECT_WITHIN, DRAIN};
+use crate::limits::{CHANGES_WAITING, CONNECT_RETRY, CONNECT_WITHIN, DRAIN, REPORTS_WAITING};
 use crate::mesh::Translation;
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -227,7 +227,12 @@ impl Parts {
     }
 
     /// What one replica makes: GatewayClasses, and what Gateways need to run.
-    fn deploy(&self, tasks: &mut JoinSet<&'static str>, election: &Participation) {
+    fn deploy(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        election: &Participation,
+        inputs: mpsc::Sender<mesh::Input>,
+    ) {
         let classes = classes::keep(self.client.clone(), election.leads());
         tasks.spawn(named("GatewayClasses", classes));
         let (deployments, template) = (self.deployments.clone(), self.options.template.clone());
@@ -238,12 +243,18 @@ impl Parts {
             return;
         }
         let errors = self.metrics.deploy_errors.clone();
+        let (reports, reported) = mpsc::channel(REPORTS_WAITING);
+        tasks.spawn(named(
+            "reports of the deployer",
+            mesh::hear(reported, inputs),
+        ));
         let deployer = deployer::deploy(
             self.client.clone(),
             deployments,
             template,
             election.leads(),
             errors,
+            reports,
         );
         tasks.spawn(named("the deployer", deployer));
     }
@@ -300,7 +311,7 @@ impl Parts {
             },
         );
         let errors = self.metrics.status_errors.clone();
-        self.deploy(tasks, &election);
+        self.deploy(tasks, &election, inputs);
         unsupported::start(&self.client, &statuses, tasks);
         let writer = status::write(self.client.clone(), statuses, election.leads(), errors);
         tasks.spawn(named("status", writer));
@@ -325,6 +336,11 @@ impl Parts {
         };
         let mut server = Server::new(self.publisher.clone(), Arc::new(gate), Arc::new(signer));
         server.counters = counters;
+        server.about = About {
+            instance: self.options.pod_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            namespace: self.options.namespace.clone(),
+        };
         server
     }
 

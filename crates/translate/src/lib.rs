@@ -26,8 +26,8 @@ pub use cluster::{Changes, Cluster, GatewayName};
 pub use condition::{Condition, ObjectKind, ObjectRef, unsupported_kind};
 pub use gateway::{
     AncestorStatus, Class, Deployable, DeployedPort, GatewayClassStatus, GatewayStatus,
-    ListenerSetStatus, ListenerStatus, ParentStatus, PolicyStatus, RouteStatus, Status,
-    StatusAddress,
+    ListenerSetStatus, ListenerStatus, NotDeployed, ParentStatus, PolicyStatus, RouteStatus,
+    Status, StatusAddress,
 };
 pub use labels::Labels;
 pub use networking::HostAddresses;

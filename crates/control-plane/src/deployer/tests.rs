@@ -54,6 +54,7 @@ struct World {
     cluster: Cluster,
     deployments: Deployments,
     leads: watch::Sender<bool>,
+    reports: mpsc::Receiver<Report>,
     task: JoinHandle<()>,
 }
 
@@ -67,17 +68,20 @@ impl World {
             ..Template::default()
         };
         let errors = crate::metrics::Metrics::new().deploy_errors.clone();
+        let (reporting, reports) = mpsc::channel(256);
         let task = tokio::spawn(deploy(
             cluster.client(),
             deployments.clone(),
             template,
             leading,
             errors,
+            reporting,
         ));
         Self {
             cluster,
             deployments,
             leads,
+            reports,
             task,
         }
     }
@@ -187,7 +191,7 @@ async fn an_object_that_was_not_made_for_a_gateway_is_the_users() {
 
 #[tokio::test]
 async fn parameters_shape_the_objects_and_a_broken_one_changes_nothing() {
-    let world = World::new();
+    let mut world = World::new();
     let map = |data: Value| -> ConfigMap {
         serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "ConfigMap",
@@ -218,6 +222,19 @@ async fn parameters_shape_the_objects_and_a_broken_one_changes_nothing() {
     let before = world.quiet().await;
     set(json!({ "deployment": "spec: [" }));
     assert_eq!(world.quiet().await, before);
+    let mut reported = Vec::new();
+    while let Ok((gateway, problem)) = world.reports.try_recv() {
+        assert_eq!(gateway, ("shop".into(), "waypoint".into()));
+        reported.push(problem);
+    }
+    let Some(Some(NotDeployed::Parameters(why))) = reported.pop() else {
+        panic!("the owner is not told: {reported:?}");
+    };
+    assert!(
+        why.contains("shop/options") && why.contains("deployment"),
+        "{why}"
+    );
+    assert_eq!(reported.first(), Some(&None), "all was well before");
     // Right again, without the scaler: it goes.
     set(json!({ "deployment": "spec: { replicas: 4 }" }));
     world.until("no scaler", |c| c.get(SCALER).is_none()).await;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Source;
 use super::status::Class;
+use crate::cluster::Cluster;
 
 /// A Gateway that needs a ServiceAccount, a Deployment and a Service of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,4 +53,33 @@ pub struct DeployedPort {
     pub name: Arc<str>,
     /// `appProtocol` of the Service's port.
     pub app_protocol: &'static str,
+}
+
+/// Why what a Gateway needs is not there, or not as its owner wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotDeployed {
+    /// What is laid over the objects cannot be used.
+    Parameters(String),
+    /// The API server refuses the objects.
+    Refused(String),
+}
+
+impl Cluster {
+    /// What became of a Gateway's objects; `None`: they are as they should be.
+    pub fn set_deployment(&mut self, namespace: &str, name: &str, problem: Option<NotDeployed>) {
+        let named = self.named(namespace, name);
+        if !self.gateway.gateways.contains_key(&named) {
+            return;
+        }
+        let old = match &problem {
+            Some(problem) => self
+                .gateway
+                .undeployed
+                .insert(named.clone(), problem.clone()),
+            None => self.gateway.undeployed.remove(&named),
+        };
+        if old != problem {
+            self.mark_gateway_source(Source::GatewayStatus(named.0, named.1));
+        }
+    }
 }

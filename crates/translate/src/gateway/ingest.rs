@@ -47,6 +47,7 @@ impl Cluster {
     pub fn remove_gateway(&mut self, namespace: &str, name: &str) {
         let named = self.named(namespace, name);
         if self.gateway.gateways.remove(&named).is_some() {
+            self.gateway.undeployed.remove(&named);
             let source = Source::GatewayStatus(named.0.clone(), named.1.clone());
             self.forget_conditions(&AnySource::Gateway(source));
             self.gateway.stale.insert(named);
@@ -434,7 +435,7 @@ impl Cluster {
         }
     }
 
-    fn named(&mut self, namespace: &str, name: &str) -> Named {
+    pub(super) fn named(&mut self, namespace: &str, name: &str) -> Named {
         (self.texts.intern(namespace), self.texts.intern(name))
     }
 

@@ -34,7 +34,7 @@ use crate::cluster::{Cluster, Outputs};
 use crate::condition::{Condition, ObjectKind, ObjectRef};
 
 pub(crate) use allowed::Allowed;
-pub use deployable::{Deployable, DeployedPort};
+pub use deployable::{Deployable, DeployedPort, NotDeployed};
 pub(crate) use state::{Named, State};
 pub use status::{
     AncestorStatus, Class, GatewayClassStatus, GatewayStatus, ListenerSetStatus, ListenerStatus,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tulle_api::gateway as api;
 
+use super::deployable::NotDeployed;
 use super::listeners::View;
 use super::secret::SecretFacts;
 use super::status::StatusAddress;
@@ -42,6 +43,8 @@ pub(crate) struct State {
     pub(super) foreign: BTreeSet<Named>,
     /// Gateways whose view may be out of date.
     pub(super) stale: BTreeSet<Named>,
+    /// Gateways whose objects are not as they should be.
+    pub(super) undeployed: BTreeMap<Named, NotDeployed>,
 }
 
 /// What every object has.
@@ -150,6 +153,7 @@ impl State {
             && self.waypoints.is_empty()
             && self.foreign.is_empty()
             && self.stale.is_empty()
+            && self.undeployed.is_empty()
     }
 
     /// Gateways of ours.

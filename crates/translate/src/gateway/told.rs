@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tulle_api::gateway::GROUP;
 
+use super::deployable::NotDeployed;
 use super::listeners::{Listening, View};
 use super::state::{GatewayFacts, Named, ParentKey};
 use super::status::{Class, GatewayStatus, ListenerSetStatus, ListenerStatus, Status};
@@ -19,8 +20,13 @@ impl Cluster {
         let generation = facts.meta.generation;
         let attached = self.attached_routes(&ParentKey::Gateway(named.clone()), named, view);
         let listeners = listener_statuses(view, None, &attached, generation);
-        let (addresses, programmed) = self.programmed(named, facts, view);
-        let accepted = accepted(view);
+        let (addresses, mut programmed) = self.programmed(named, facts, view);
+        let mut accepted = accepted(view);
+        match self.gateway.undeployed.get(named) {
+            Some(NotDeployed::Parameters(why)) => accepted.unless("InvalidParameters", why),
+            Some(NotDeployed::Refused(why)) => programmed.unless("Invalid", why),
+            None => {}
+        }
         let fine = ("ResolvedRefs", "All references resolved");
         let mut conditions = vec![
             accepted.observed(generation),
@@ -185,6 +191,12 @@ impl Told {
             problem: Some(problem),
             ..Self::accepted()
         }
+    }
+
+    /// A problem, unless there is another one already.
+    fn unless(&mut self, reason: &'static str, why: &str) {
+        self.problem
+            .get_or_insert_with(|| Problem::new(reason, why));
     }
 
     fn observed(&self, generation: Option<i64>) -> Condition {
