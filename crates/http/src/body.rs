@@ -82,9 +82,10 @@ impl Body {
     /// Counts what goes through.
     #[must_use]
     pub fn counted(mut self, counter: &Rc<Counter>) -> Self {
-        self.watch().counters.push(Rc::clone(counter));
         if self.is_end_stream() {
             counter.end(End::Whole);
+        } else {
+            self.watch().count(counter);
         }
         self
     }

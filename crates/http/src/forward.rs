@@ -97,23 +97,31 @@ fn outside(headers: &mut HeaderMap, scheme: &Scheme, client: IpAddr, trusted: u3
     for name in forged {
         headers.remove(name);
     }
-    let mut chain: Vec<String> = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        let text = value.to_str().unwrap_or_default();
-        chain.extend(text.split(',').map(|part| part.trim().to_owned()));
+    let mut before = String::new();
+    let values = headers.get_all(X_FORWARDED_FOR).iter();
+    let hops = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    for hop in hops.map(str::trim).filter(|hop| !hop.is_empty()) {
+        before.push_str(hop);
+        before.push(',');
     }
-    chain.retain(|part| !part.is_empty());
     // The peer itself is the last hop; each trusted proxy vouches for the one before it.
     let real = match trusted {
         0 => client,
-        hops => chain
-            .len()
-            .checked_sub(hops as usize)
-            .and_then(|at| chain.get(at)?.parse().ok())
+        hops => before
+            .trim_end_matches(',')
+            .rsplit(',')
+            .nth(hops as usize - 1)
+            .and_then(|hop| hop.parse().ok())
             .unwrap_or(client),
     };
-    chain.push(client.to_string());
-    if let Ok(value) = HeaderValue::from_str(&chain.join(",")) {
+    let peer = address(client);
+    let value = if before.is_empty() {
+        Ok(peer.clone())
+    } else {
+        before.push_str(peer.to_str().unwrap_or_default());
+        HeaderValue::try_from(before)
+    };
+    if let Ok(value) = value {
         headers.insert(X_FORWARDED_FOR, value);
     }
     if trusted == 0 {
@@ -121,15 +129,18 @@ fn outside(headers: &mut HeaderMap, scheme: &Scheme, client: IpAddr, trusted: u3
     }
     let (name, value) = if is_private(real) {
         (X_ENVOY_INTERNAL, HeaderValue::from_static("true"))
+    } else if real == client {
+        (X_ENVOY_EXTERNAL_ADDRESS, peer)
     } else {
-        let value = HeaderValue::from_str(&real.to_string());
-        (
-            X_ENVOY_EXTERNAL_ADDRESS,
-            value.unwrap_or_else(|_| HeaderValue::from_static("")),
-        )
+        (X_ENVOY_EXTERNAL_ADDRESS, address(real))
     };
     headers.insert(name, value);
     real
+}
+
+/// In one allocation.
+fn address(ip: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn is_private(address: IpAddr) -> bool {

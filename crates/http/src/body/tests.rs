@@ -67,6 +67,21 @@ fn counters_know_how_it_ended() {
 }
 
 #[test]
+fn any_number_of_counters_count() {
+    run(async {
+        let counters: [Rc<Counter>; 4] = Default::default();
+        let mut body = Body::full("hello");
+        for counter in &counters {
+            body = body.counted(counter);
+        }
+        body.collect(10).await.unwrap();
+        for counter in &counters {
+            assert_eq!((counter.bytes(), counter.ended()), (5, End::Whole));
+        }
+    });
+}
+
+#[test]
 fn a_body_that_stands_still_fails() {
     run(async {
         let (mut sender, body) = channel();

@@ -63,7 +63,9 @@ impl Counter {
 
 #[derive(Default)]
 pub(super) struct Watch {
-    pub(super) counters: Vec<Rc<Counter>>,
+    /// Most bodies have one or two.
+    counters: [Option<Rc<Counter>>; 2],
+    further: Vec<Rc<Counter>>,
     pub(super) stall_after: Option<Duration>,
     /// Since when the next piece is waited for.
     waiting: Option<Instant>,
@@ -72,6 +74,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub(super) fn count(&mut self, counter: &Rc<Counter>) {
+        match self.counters.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(Rc::clone(counter)),
+            None => self.further.push(Rc::clone(counter)),
+        }
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &Rc<Counter>> {
+        self.counters.iter().flatten().chain(&self.further)
+    }
+
     /// The earlier of two deadlines counts.
     pub(super) fn until(&mut self, deadline: Instant) {
         match &mut self.deadline {
@@ -97,7 +110,7 @@ impl Watch {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting = None;
                 if let Some(data) = frame.data_ref() {
-                    for counter in &self.counters {
+                    for counter in self.counters() {
                         counter.add(data.len() as u64);
                     }
                 }
@@ -133,7 +146,7 @@ impl Watch {
     }
 
     pub(super) fn end(&self, end: End) {
-        for counter in &self.counters {
+        for counter in self.counters() {
             counter.end(end);
         }
     }

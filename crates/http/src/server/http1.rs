@@ -29,9 +29,11 @@ where
     let (control, upgrading) = (exchange.control.clone(), exchange.upgrading.clone());
     let gate = Gate::new(io, held, &control, settings.limits, settings.clocks());
     let mut builder = Builder::new();
-    builder
-        .max_headers(settings.limits.headers)
-        .max_buf_size(limits::HTTP1_BUFFER.max(settings.limits.head + 4096));
+    builder.max_buf_size(limits::HTTP1_BUFFER.max(settings.limits.head + 4096));
+    if settings.limits.headers != limits::MAX_HEADERS {
+        // The library's own limit is the same as ours, and costs no list on the heap for each head.
+        builder.max_headers(settings.limits.headers);
+    }
     let mut connection = builder.serve_connection(TokioIo::new(gate), exchange);
     let mut told = false;
     let ended = poll_fn(|cx| {

@@ -147,8 +147,8 @@ impl Http1 {
         retired: Rc<Cell<bool>>,
     ) -> Result<Box<Self>, Failure<E>> {
         let (meter, written) = Meter::new(io);
+        // Of headers, the library takes as many as we do of clients (and as Envoy): to say so would cost lists on the heap for each.
         let (sender, driver) = Builder::new()
-            .max_headers(limits::MAX_HEADERS * 2)
             .max_buf_size(limits::HTTP1_BUFFER * 2)
             .handshake(TokioIo::new(meter))
             .await
@@ -294,6 +294,11 @@ impl Http1 {
     /// Whether it can take another request. A connection that has died meanwhile is noticed here.
     pub(super) fn is_usable(&mut self, now: Instant) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
+        self.is_fit(now)
+    }
+
+    /// The same, as far as is known from when it was last moved on.
+    pub(super) fn is_fit(&self, now: Instant) -> bool {
         let options = &self.options;
         self.driver.is_some()
             && self.sender.is_ready()

@@ -102,7 +102,8 @@ impl<K: Hash + Eq + Clone + 'static> Shelf<K> {
     pub(super) fn put(self: &Rc<Self>, key: &K, mut connection: Box<Http1>) {
         let now = Instant::now();
         connection.idle_since = now;
-        if !connection.is_usable(now) || self.idle.get() >= limits::IDLE_PER_POOL {
+        // Whoever brings it has just moved it on.
+        if !connection.is_fit(now) || self.idle.get() >= limits::IDLE_PER_POOL {
             return connection.close();
         }
         let mut entries = self.entries.borrow_mut();
