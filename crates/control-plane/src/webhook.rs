@@ -40,10 +40,10 @@ pub(crate) async fn serve(
             Ok((tcp, from)) => {
                 let (tls, pages) = (tls.clone(), pages.clone());
                 tokio::spawn(async move {
-                    match tls.accept(tcp).await {
-                        Ok((stream, _)) => {
+                    match tls.accept_webhook(tcp).await {
+                        Ok((stream, http2)) => {
                             // A connection that is never closed must not hold its place for ever.
-                            let served = admin::serve_secured(stream, pages);
+                            let served = admin::serve_secured(stream, http2, pages);
                             let _ = tokio::time::timeout(WEBHOOK_LIFE, served).await;
                         }
                         Err(error) => debug!(%from, %error, "webhook connection not secured"),

@@ -1,4 +1,4 @@
-//! Admin, readiness and metrics pages over HTTP/1.1; webhooks over HTTP/2.
+//! Admin, readiness and metrics pages over HTTP/1.1; webhooks over HTTP/1.1 and HTTP/2.
 
 mod pages;
 
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::limits::{
     ACCEPT_PAUSE, ADMIN_BODY, ADMIN_BODY_DEADLINE, ADMIN_CONNECTIONS, ADMIN_HEAD_DEADLINE,
-    WEBHOOK_BODY, WEBHOOK_HEADERS, WEBHOOK_PING, WEBHOOK_STREAMS,
+    WEBHOOK_BODY, WEBHOOK_HEADERS, WEBHOOK_IDLE, WEBHOOK_PING, WEBHOOK_STREAMS,
 };
 pub use pages::{Page, Pages, Visit};
 
@@ -83,21 +83,30 @@ async fn serve_connection(stream: TcpStream, pages: Arc<Pages>) {
     }
 }
 
-/// Serves `pages` on one connection that was secured before, as HTTP/2: for webhooks, whose requests hold whole objects.
-/// Ends when the caller closes it, or keeps still too long.
-pub async fn serve_secured<Io>(io: Io, pages: Pages)
+/// Serves `pages` on one connection that was secured before, as HTTP/2 or HTTP/1.1: for webhooks, whose requests hold whole
+/// objects. Ends when the caller closes it, or keeps still too long.
+pub async fn serve_secured<Io>(io: Io, http2: bool, pages: Pages)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let pages = Arc::new(pages);
     let service = service_fn(move |request| answer(request, pages.clone(), WEBHOOK_BODY));
-    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(WEBHOOK_PING))
-        .max_concurrent_streams(WEBHOOK_STREAMS)
-        .max_header_list_size(WEBHOOK_HEADERS)
-        .serve_connection(TokioIo::new(io), service)
-        .await;
+    let io = TokioIo::new(io);
+    let served = if http2 {
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(WEBHOOK_PING))
+            .max_concurrent_streams(WEBHOOK_STREAMS)
+            .max_header_list_size(WEBHOOK_HEADERS)
+            .serve_connection(io, service)
+            .await
+    } else {
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(WEBHOOK_IDLE)
+            .serve_connection(io, service)
+            .await
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "a webhook connection ended early");
     }

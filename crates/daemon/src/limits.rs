@@ -44,3 +44,6 @@ pub const WEBHOOK_STREAMS: u32 = 64;
 pub const WEBHOOK_HEADERS: u32 = 32 * 1024;
 /// How often a silent webhook connection is asked whether it lives; without an answer it is closed.
 pub const WEBHOOK_PING: Duration = Duration::from_secs(30);
+/// How long a webhook connection of HTTP/1.1 may wait for its next request. The API server gives idle ones up after 90 s, and
+/// should be the first to do so.
+pub const WEBHOOK_IDLE: Duration = Duration::from_secs(120);

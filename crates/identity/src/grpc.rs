@@ -96,6 +96,27 @@ impl ServerTls {
     }
 }
 
+impl ServerTls {
+    /// Secures a connection of a webhook's client, and says whether it speaks HTTP/2: the API server speaks HTTP/1.1 only.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub async fn accept_webhook(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<(ServerStream, bool), HandshakeError> {
+        let mut config = ServerConfig::clone(&self.0.load_full());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let stream = timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp))
+            .await
+            .map_err(|_| HandshakeError::Deadline)?
+            .map_err(broken)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok((stream, http2))
+    }
+}
+
 /// The client side: trusts the given roots and nothing else.
 #[derive(Clone, Debug)]
 pub struct ClientTls(Arc<ClientConfig>);

@@ -1,4 +1,6 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tulle_identity::Authority;
+use tulle_identity::backend;
 use tulle_identity::grpc::ClientTls;
 
 use super::*;
@@ -34,27 +36,72 @@ fn every_webhook_gets_the_roots_and_what_is_right_is_not_written() {
     assert_eq!(with_roots(&configuration(&[Some("bmV3")]), "new"), None);
 }
 
-/// As the API server calls it: TLS with the mesh's roots and the Service's name, HTTP/2.
-#[tokio::test]
-async fn a_review_is_answered_over_tls() {
-    let authority = Authority::new_self_signed("cluster.local").unwrap();
-    let name = "istiod.istio-system.svc".to_owned();
-    let tls = crate::serving::start(&authority, std::slice::from_ref(&name)).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let deployments = Deployments::new(Plane {
+const NAME: &str = "istiod.istio-system.svc";
+
+fn deployments() -> Deployments {
+    Deployments::new(Plane {
         namespace: "istio-system".to_owned(),
         revision: "default".to_owned(),
         trust_domain: "cluster.local".to_owned(),
-    });
-    let template = Arc::new(Template::default());
-    let serving = tokio::spawn(serve(listener, tls, template, deployments));
+    })
+}
+
+/// Serves on a free port; ends with the test's runtime.
+async fn start(authority: &Authority) -> std::net::SocketAddr {
+    let tls = crate::serving::start(authority, &[NAME.to_owned()]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, tls, Arc::default(), deployments()));
+    address
+}
+
+/// As the API server calls it: TLS with the mesh's roots and the Service's name, HTTP/1.1, with and without saying so.
+#[tokio::test]
+async fn a_review_is_answered_over_http1() {
+    let authority = Authority::new_self_signed("cluster.local").unwrap();
+    let address = start(&authority).await;
+    for alpn in [&[&b"http/1.1"[..]][..], &[]] {
+        let client = backend::ClientTls::new(&backend::Settings {
+            roots: Some(authority.root_pem()),
+            certificate: None,
+            expected: backend::Expected::ServerName,
+            alpn,
+        });
+        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut stream, agreed) = client.unwrap().connect(NAME, tcp).await.unwrap();
+        assert_eq!(agreed.is_some(), !alpn.is_empty());
+        let review =
+            json!({ "request": { "uid": "u", "namespace": "n", "object": {} } }).to_string();
+        let length = review.len();
+        let head = format!(
+            "POST /inject?timeout=10s HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream
+            .write_all(format!("{head}{review}").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        // Without a close_notify the end is an error; what came before counts.
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(
+            answer.contains(r#""uid":"u""#) && answer.contains(r#""allowed":true"#),
+            "{answer}"
+        );
+    }
+}
+
+/// As other clients may call it.
+#[tokio::test]
+async fn a_review_is_answered_over_http2() {
+    let authority = Authority::new_self_signed("cluster.local").unwrap();
+    let address = start(&authority).await;
     let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
     let client = ClientTls::new(authority.root_pem()).unwrap();
-    let stream = client.connect(&name, tcp).await.unwrap();
+    let stream = client.connect(NAME, tcp).await.unwrap();
     let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::post(format!("https://{name}/inject?timeout=10s"))
+    let request = http::Request::post(format!("https://{NAME}/inject?timeout=10s"))
         .body(())
         .unwrap();
     let (response, mut body) = send.send_request(request, false).unwrap();
@@ -70,5 +117,4 @@ async fn a_review_is_answered_over_tls() {
     let answer: Value = serde_json::from_slice(&answer).unwrap();
     assert_eq!(answer["response"]["uid"], "u");
     assert_eq!(answer["response"]["allowed"], true);
-    serving.abort();
 }
