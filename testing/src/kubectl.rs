@@ -81,9 +81,19 @@ impl Kubectl {
 
     /// `kubectl apply -f -`.
     pub fn apply(&self, manifest: &str) -> anyhow::Result<()> {
+        self.with_manifest(&["apply", "-f", "-"], manifest)
+    }
+
+    /// `kubectl delete -f -`; what is gone already is no error.
+    pub fn delete(&self, manifest: &str) -> anyhow::Result<()> {
+        let args = ["delete", "-f", "-", "--ignore-not-found", "--wait=false"];
+        self.with_manifest(&args, manifest)
+    }
+
+    fn with_manifest(&self, args: &[&str], manifest: &str) -> anyhow::Result<()> {
         let mut child = self
             .program("kubectl")
-            .args(["apply", "-f", "-"])
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -95,7 +105,8 @@ impl Kubectl {
         let output = child.wait_with_output()?;
         ensure!(
             output.status.success(),
-            "kubectl apply: {}",
+            "kubectl {}: {}",
+            args.join(" "),
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(())
