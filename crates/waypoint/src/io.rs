@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tulle_hbone::{Local, Remote};
 use tulle_identity::{backend, gateway};
 
+use crate::limits::SMALL_MESSAGE;
+
 /// A connection, with what was read of it already.
 pub(crate) struct Io {
     /// Comes first.
@@ -95,6 +97,27 @@ macro_rules! inner {
     };
 }
 
+/// A message that is small, as most heads with their bodies are, costs the kernel less in one piece than in several.
+fn write_few(
+    tcp: Pin<&mut TcpStream>,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if let [only] = slices {
+        return tcp.poll_write(cx, only);
+    }
+    if slices.iter().map(|s| s.len()).sum::<usize>() > SMALL_MESSAGE {
+        return tcp.poll_write_vectored(cx, slices);
+    }
+    let mut message = [0; SMALL_MESSAGE];
+    let mut end = 0;
+    for slice in slices {
+        message[end..end + slice.len()].copy_from_slice(slice);
+        end += slice.len();
+    }
+    tcp.poll_write(cx, &message[..end])
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -121,10 +144,13 @@ impl AsyncWrite for Io {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Inner::Tcp(tcp) = &mut self.inner {
+            return write_few(Pin::new(tcp), cx, slices);
+        }
         inner!(self, io => Pin::new(io).poll_write_vectored(cx, slices))
     }
 
