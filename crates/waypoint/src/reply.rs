@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use tulle_http::body::Body;
 use tulle_http::grpc;
 use tulle_policy::http::Cause;
@@ -58,6 +58,8 @@ impl Reply {
     pub(crate) fn bad_request(text: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text, "invalid_request")
             .flagged(Flag::DownstreamProtocol)
+            // What such a client means by what follows is anybody's guess.
+            .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// As an answer; gRPC clients get it as gRPC says it.
