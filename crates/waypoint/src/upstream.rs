@@ -298,10 +298,15 @@ fn shapes_connections(destination: &Destination) -> bool {
 /// What is spoken to a port whose protocol nobody declared. In the mesh, what the client speaks: it was going to that port anyway. Behind
 /// a gateway, HTTP/1.1: that a browser speaks HTTP/2 to us says nothing of the backend. gRPC is HTTP/2 everywhere.
 pub(crate) fn assumed(exchange: &Exchange) -> Protocol {
-    match exchange.client.via {
-        _ if exchange.grpc => Protocol::Http2,
-        Via::Waypoint(_) => by_version(exchange.seen.version),
-        Via::Listener { .. } => Protocol::Http1,
+    let inside = matches!(exchange.client.via, Via::Waypoint(_));
+    assumed_of(exchange.grpc, inside, exchange.seen.version)
+}
+
+fn assumed_of(grpc: bool, inside: bool, client: Version) -> Protocol {
+    match (grpc, inside) {
+        (true, _) => Protocol::Http2,
+        (false, true) => by_version(client),
+        (false, false) => Protocol::Http1,
     }
 }
 
@@ -360,3 +365,6 @@ pub(crate) fn system_tls() -> Result<ClientTls, String> {
     });
     made.clone()
 }
+
+#[cfg(test)]
+mod tests;

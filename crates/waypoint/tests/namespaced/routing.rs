@@ -303,11 +303,16 @@ fn faults_timeouts_and_retries() {
         backoff: Some(Duration::from_millis(5)),
         avoid_tried: false,
     });
+    let mut late = rule(path("/late"), Vec::new(), to(&[(&world.v1, 1)]));
+    late.retry = again.retry.clone();
+    late.retry.as_mut().unwrap().backoff = Some(Duration::from_secs(100_000_000));
+    late.timeouts.request = Some(Duration::from_secs(3));
     world.route(vec![
         rule(path("/delay"), vec![delay], to(&[(&world.v1, 1)])),
         rule(path("/abort"), vec![abort], to(&[(&world.v1, 1)])),
         slow,
         again,
+        late,
     ]);
     let (answer, time) = took(|| world.ask(get("/delay")));
     assert!(
@@ -328,6 +333,12 @@ fn faults_timeouts_and_retries() {
     assert_eq!(world.ask(failing().header("x-times", "2")).status, 200);
     assert_eq!(world.ask(failing()).status, 503);
     world.mesh.logged(&["\"GET /again HTTP/1.1\" 503 URX "]);
+    // The next attempt would begin too late: a timeout.
+    let answer = world.ask(get("/late").header("x-fail", "503"));
+    assert_eq!(answer.status, 504);
+    world
+        .mesh
+        .logged(&["\"GET /late HTTP/1.1\" 504 UT response_timeout"]);
 }
 
 #[test]
