@@ -7,7 +7,7 @@ use super::{Class, condition};
 use crate::cluster::{Cluster, Key, Outputs, Value};
 use crate::condition::{ObjectKind, ObjectRef};
 
-/// What gateways can do, by the Gateway API's names. Only what is translated and served, and covered by tests.
+/// What gateways can do, by the Gateway API's names. Only features whose tests of the conformance suite pass (docs/gateway-api.md).
 const GATEWAY_FEATURES: &[&str] = &[
     "BackendTLSPolicy",
     "BackendTLSPolicySANValidation",
@@ -20,6 +20,7 @@ const GATEWAY_FEATURES: &[&str] = &[
     "GatewayFrontendClientCertificateValidation",
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",
@@ -60,10 +61,15 @@ const GATEWAY_FEATURES: &[&str] = &[
     "TLSRouteModeTerminate",
 ];
 
-/// What waypoints can do.
+/// What waypoints can do: likewise.
 const MESH_FEATURES: &[&str] = &[
     "GRPCRoute",
     "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
     "Mesh",
     "MeshClusterIPMatching",
     "MeshConsumerRoute",
@@ -74,7 +80,6 @@ const MESH_FEATURES: &[&str] = &[
     "MeshHTTPRouteRedirectPort",
     "MeshHTTPRouteRewritePath",
     "MeshHTTPRouteSchemeRedirect",
-    "ReferenceGrant",
 ];
 
 impl Cluster {
