@@ -16,6 +16,8 @@ use tulle_testing::stage::{Programs, Stage as Base, samples_directory};
 
 use tulle_testing::fixtures;
 
+use crate::certificates::Certificates;
+
 /// A pod outside of the mesh.
 pub const OUTSIDER: &str = "-n outside deploy/sleep";
 
@@ -28,6 +30,10 @@ pub struct Stage {
     pub kubectl: Kubectl,
     load: OnceLock<()>,
     outsider: OnceLock<()>,
+    certificates: OnceLock<Certificates>,
+    walk_certificates: OnceLock<Certificates>,
+    /// The mesh configuration as it was installed.
+    mesh: OnceLock<String>,
 }
 
 /// An HTTP server of this process, on the host's end of the bridge.
@@ -68,6 +74,9 @@ impl Stage {
             base,
             load: OnceLock::new(),
             outsider: OnceLock::new(),
+            certificates: OnceLock::new(),
+            walk_certificates: OnceLock::new(),
+            mesh: OnceLock::new(),
         };
         if let Err(error) = stage.base.install(&mut progress) {
             stage.explain();
@@ -254,6 +263,54 @@ impl Stage {
             .exec(&format!("-n load deploy/{deployment}"), &command)?;
         serde_json::from_str(&said.out)
             .with_context(|| format!("load {args:?}: exit {}: {}", said.code, said.err))
+    }
+
+    /// Adds to the mesh configuration as it was installed; an empty text puts it back.
+    pub fn mesh_config(&self, further: &str) -> anyhow::Result<()> {
+        let read = || {
+            self.kubectl
+                .run("get configmap -n istio-system istio -o=jsonpath={.data.mesh}")
+        };
+        let installed = match self.mesh.get() {
+            Some(installed) => installed,
+            None => {
+                let installed = read()?;
+                self.mesh.get_or_init(|| installed)
+            }
+        };
+        let whole = format!("{}\n{further}", installed.trim_end());
+        let patch = serde_json::json!({"data": {"mesh": whole}}).to_string();
+        let target = "patch configmap -n istio-system istio --type=merge -p";
+        let mut args: Vec<&str> = target.split(' ').collect();
+        args.push(&patch);
+        self.kubectl.run_args(&args).map(drop)
+    }
+
+    /// Loads an image that some walk needs into all nodes.
+    pub fn load_image(&self, image: tulle_playground::image::Image) -> anyhow::Result<()> {
+        self.base.playground.load_images(&[image])
+    }
+
+    /// Keeps certificates for the cases that follow.
+    pub fn share(&self, certificates: Certificates) {
+        let _ = self.certificates.set(certificates);
+    }
+
+    /// Those that an earlier case made.
+    pub fn certificates(&self) -> anyhow::Result<&Certificates> {
+        let certificates = self.certificates.get();
+        certificates.context(
+            "the case that makes the certificates has not run; select all cases of the group",
+        )
+    }
+
+    /// The certificates of walk 4: at first no more than a root.
+    pub fn walk_certificates(&self) -> anyhow::Result<&Certificates> {
+        if let Some(made) = self.walk_certificates.get() {
+            return Ok(made);
+        }
+        let new = Certificates::new()?;
+        Ok(self.walk_certificates.get_or_init(|| new))
     }
 
     /// A `sleep` in a namespace outside of the mesh.
