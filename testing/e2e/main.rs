@@ -2,12 +2,16 @@
 //!
 //! `e2e [--keep] [FILTER...]`: cases whose name contains a filter. TULLE_BIN and TULLE_CNI name the programs to install.
 
+mod canary;
+mod certificates;
+mod egress;
 mod lifecycle;
 mod proof;
 mod reach;
 mod refusals;
 mod stage;
 mod steady;
+mod table;
 mod uninstall;
 mod walk;
 mod waypoint;
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         steady::CASES,
         proof::CASES,
         waypoint::CASES,
+        canary::CASES,
+        egress::CASES,
         uninstall::CASES,
     ];
     let cases: Vec<_> = groups
