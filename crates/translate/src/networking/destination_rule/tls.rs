@@ -60,11 +60,12 @@ impl Reader<'_> {
                 "MUTUAL needs a Secret with the client's certificate",
             );
         }
-        let names: Vec<Arc<str>> = tls
-            .subject_alt_names
-            .iter()
-            .map(|name| name.as_str().into())
-            .collect();
+        let names = tls.subject_alt_names.iter();
+        let mut names: Vec<Arc<str>> = names.map(|name| name.as_str().into()).collect();
+        if names.is_empty() {
+            // A ServiceEntry can say it, too.
+            names.clone_from(&self.service.subject_alt_names);
+        }
         Some(BackendTls {
             sni: tls
                 .sni

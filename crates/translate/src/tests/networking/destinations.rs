@@ -124,3 +124,26 @@ spec:
     assert_eq!(certificate(&mut cluster, "default"), "default/client");
     assert_eq!(certificate(&mut cluster, "edge"), "edge/client");
 }
+
+#[test]
+fn names_of_certificates_may_be_those_of_the_entry() {
+    let mut cluster = world(
+        r#"
+kind: ServiceEntry
+metadata: {name: ext}
+spec:
+  hosts: [ext.example]
+  resolution: STATIC
+  endpoints: [{address: 203.0.113.7}]
+  subjectAltNames: [server.example]
+  ports: [{number: 443, name: https, protocol: HTTPS}]
+---
+kind: DestinationRule
+metadata: {name: ext}
+spec: {host: ext.example, trafficPolicy: {tls: {mode: SIMPLE}}}
+"#,
+    );
+    let told = &told(&mut cluster)["resources"]["DestinationPolicy default/ext.example~default"];
+    let tls = &told["body"]["policy"]["tls"];
+    assert_eq!(tls["verify"], json!({"anyOf": ["server.example"]}));
+}
