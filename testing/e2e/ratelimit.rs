@@ -143,6 +143,13 @@ fn shared(stage: &Stage) -> anyhow::Result<()> {
         FRONT,
         "limits: [{requests: 20, per: 1h, scope: Shared, key: [{type: Path}]}]",
     ))?;
+    let outcome = ask_by_turns(kubectl);
+    // What is left of it would limit those who come after.
+    kubectl.run("delete ratelimitpolicy -n requests together")?;
+    outcome
+}
+
+fn ask_by_turns(kubectl: &Kubectl) -> anyhow::Result<()> {
     becomes(kubectl, "together", "True Accepted")?;
     eventually("the replicas hear each other", SOON, || {
         let page = metrics(kubectl, "front")?;
@@ -169,7 +176,6 @@ fn shared(stage: &Stage) -> anyhow::Result<()> {
         page.lines().filter(refused).count() == 2,
         "not both replicas refused: {page}"
     );
-    kubectl.run("delete ratelimitpolicy -n requests together")?;
     Ok(())
 }
 

@@ -24,7 +24,11 @@ impl Cluster {
         let mut accepted = accepted(view);
         match self.gateway.undeployed.get(named) {
             Some(NotDeployed::Parameters(why)) => accepted.unless("InvalidParameters", why),
-            Some(NotDeployed::Refused(why)) => programmed.unless("Invalid", why),
+            // That is also why there are no addresses.
+            Some(NotDeployed::Refused(why)) if view.refused.is_none() => {
+                programmed.problem = Some(Problem::new("Invalid", why.as_str()));
+            }
+            Some(NotDeployed::Refused(_)) => {}
             None => {}
         }
         let fine = ("ResolvedRefs", "All references resolved");

@@ -885,3 +885,28 @@ fn gateway_with_attached_routes() {
     world.delete("HTTPRoute", "infra/a");
     assert_eq!(counts(&world), [2, 0, 0]);
 }
+
+#[test]
+fn what_became_of_a_gateways_objects_is_in_its_conditions() {
+    use crate::NotDeployed::{Parameters, Refused};
+    let mut world = World::new();
+    let listeners = json!([{"name": "http", "port": 80, "protocol": "HTTP"}]);
+    world.set("Gateway", "infra/g", gateway(listeners));
+    let all = |world: &World| {
+        let conditions = &world.gateway_status("infra/g").conditions;
+        ["Accepted", "Programmed"].map(|kind| told(conditions, kind))
+    };
+    let before = all(&world);
+    world.undeployed("infra/g", Some(Parameters("why".to_owned())));
+    assert_eq!(all(&world), ["False InvalidParameters", &before[1]]);
+    // Also in place of what follows from it: there are no addresses.
+    world.undeployed("infra/g", Some(Refused("why".to_owned())));
+    assert_eq!(all(&world), [&before[0], "False Invalid"]);
+    let shown = &world.gateway_status("infra/g").conditions;
+    assert!(shown.iter().any(|c| c.message == "why"), "{shown:?}");
+    world.undeployed("infra/g", None);
+    assert_eq!(all(&world), before);
+    // Of a Gateway that is gone, nobody wants to know.
+    world.undeployed("infra/nobody", Some(Refused("why".to_owned())));
+    assert_eq!(all(&world), before);
+}

@@ -142,6 +142,13 @@ impl World {
         self.set("Pod", &format!("{gateway}-pod"), pod);
     }
 
+    /// What the deployer says of a Gateway's objects.
+    pub(super) fn undeployed(&mut self, gateway: &str, problem: Option<crate::NotDeployed>) {
+        let (namespace, name) = gateway.split_once('/').unwrap();
+        self.cluster.set_deployment(namespace, name, problem);
+        self.look();
+    }
+
     pub(super) fn status(&self, kind: ObjectKind, name: &str) -> Option<&Status> {
         self.statuses.get(&object(kind, name))
     }
