@@ -2,19 +2,29 @@
 //!
 //! `e2e [--keep] [FILTER...]`: cases whose name contains a filter. TULLE_BIN and TULLE_CNI name the programs to install.
 
+mod authorization;
+mod badinput;
+mod broken;
 mod canary;
 mod certificates;
 mod egress;
+mod enforced;
+mod features;
+mod gateway;
 mod lifecycle;
 mod proof;
+mod ratelimit;
 mod reach;
 mod refusals;
+mod requests;
 mod stage;
 mod steady;
 mod table;
+mod telemetry;
 mod uninstall;
 mod walk;
 mod waypoint;
+mod waypoint_steady;
 
 use std::process::ExitCode;
 
@@ -43,11 +53,20 @@ fn main() -> ExitCode {
         lifecycle::CASES,
         reach::CASES,
         refusals::CASES,
+        badinput::CASES,
         steady::CASES,
         proof::CASES,
         waypoint::CASES,
-        canary::CASES,
+        authorization::CASES,
+        telemetry::CASES,
         egress::CASES,
+        canary::CASES,
+        gateway::CASES,
+        features::CASES,
+        ratelimit::CASES,
+        enforced::CASES,
+        broken::CASES,
+        waypoint_steady::CASES,
         uninstall::CASES,
     ];
     let cases: Vec<_> = groups
