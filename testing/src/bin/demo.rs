@@ -1,6 +1,7 @@
 //! `demo up`: a playground with the mesh and the samples on it, and what to try next. This is `make up`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -23,8 +24,18 @@ struct Cli {
     cni_plugin: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match up(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // One line, also where backtraces are switched on.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up(cli: &Cli) -> anyhow::Result<()> {
     interrupt::watch()?;
     let started = Instant::now();
     let tulle = std::path::absolute(&cli.tulle)?;
