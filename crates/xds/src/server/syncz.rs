@@ -55,6 +55,7 @@ impl StreamingService<DiscoveryRequest> for Syncz {
                 caller,
                 requests: request.into_inner(),
                 left: SYNCZ_REQUESTS,
+                answered: false,
             };
             let answers = stream::unfold(Some(asking), |asking| async {
                 let mut asking = asking?;
@@ -77,6 +78,7 @@ struct Asking {
     requests: Streaming<DiscoveryRequest>,
     /// Each answer looks at all clients.
     left: u32,
+    answered: bool,
 }
 
 impl Asking {
@@ -97,8 +99,9 @@ impl Asking {
                     request.type_url
                 )));
             }
-            // An acknowledgement needs no answer.
-            if request.response_nonce.is_empty() {
+            // An acknowledgement needs no answer. The first request of a stream is none, whatever nonce it carries: istioctl
+            // puts one in.
+            if !std::mem::replace(&mut self.answered, true) || request.response_nonce.is_empty() {
                 return Ok(Some(self.answer()));
             }
         }

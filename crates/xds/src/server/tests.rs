@@ -484,8 +484,10 @@ async fn syncz(plane: &Plane, files: &Files, type_url: &str) -> Result<Discovery
     let channel = plane.endpoint(files, "https").connect().await.unwrap();
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
+    // With a nonce, as istioctl does it.
     let ask = DiscoveryRequest {
         type_url: type_url.to_owned(),
+        response_nonce: "now".to_owned(),
         ..DiscoveryRequest::default()
     };
     let acknowledge = DiscoveryRequest {
