@@ -1,4 +1,9 @@
 //! Connections that are limited: who waits, who is refused, and that nobody waits for nobody.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod support;
 
