@@ -389,7 +389,7 @@ fn sampling(stage: &Stage) -> anyhow::Result<()> {
     };
     let sampled = |said: &str| {
         let parent = said.to_lowercase();
-        let at = parent.find("00-").context("no traceparent")?;
+        let at = parent.find("\"00-").context("no traceparent")? + 1;
         let parent = parent
             .get(at..at + 55)
             .context("no traceparent")?

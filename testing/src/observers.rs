@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tulle_playground::image::Image;
 use tulle_playground::{cache, go, images};
 
@@ -110,7 +110,7 @@ fn prometheus_program() -> Result<PathBuf> {
 pub struct Prometheus {
     child: Child,
     port: u16,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Prometheus {
@@ -119,7 +119,8 @@ impl Prometheus {
         let program = prometheus_program()?;
         let data = tempfile::tempdir().context("a directory for Prometheus")?;
         let file = data.path().join("prometheus.yaml");
-        fs::write(&file, configuration(&kubectl.kubeconfig)).context("configuring Prometheus")?;
+        let configuration = configuration(kubectl)?.to_string();
+        fs::write(&file, configuration).context("configuring Prometheus")?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let child = Command::new(&program)
             .arg(format!("--config.file={}", file.display()))
@@ -130,12 +131,12 @@ impl Prometheus {
             .stderr(fs::File::create(data.path().join("log"))?)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        let this = Self {
-            child,
-            port,
-            _data: data,
-        };
-        eventually("Prometheus answers", SOON, || this.query("up").map(drop))?;
+        let this = Self { child, port, data };
+        let answers = eventually("Prometheus answers", SOON, || this.query("up").map(drop));
+        answers.with_context(|| {
+            let log = fs::read_to_string(this.data.path().join("log"));
+            format!("Prometheus says: {}", log.unwrap_or_default())
+        })?;
         Ok(this)
     }
 
@@ -166,26 +167,33 @@ impl Drop for Prometheus {
     }
 }
 
-/// Scrapes pods by Istio's annotations, as its sample does, only more often.
-fn configuration(kubeconfig: &Path) -> String {
-    format!(
-        r#"
-global: {{scrape_interval: 1s}}
-scrape_configs:
-- job_name: kubernetes-pods
-  kubernetes_sd_configs: [{{role: pod, kubeconfig_file: "{}"}}]
-  relabel_configs:
-  - {{action: keep, source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], regex: "true"}}
-  - {{action: replace, source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_path], regex: (.+), target_label: __metrics_path__}}
-  - action: replace
-    source_labels: [__meta_kubernetes_pod_ip, __meta_kubernetes_pod_annotation_prometheus_io_port]
-    regex: (.+);(\d+)
-    replacement: $1:$2
-    target_label: __address__
-  - {{action: labelmap, regex: __meta_kubernetes_pod_label_(.+)}}
-  - {{action: replace, source_labels: [__meta_kubernetes_namespace], target_label: namespace}}
-  - {{action: replace, source_labels: [__meta_kubernetes_pod_name], target_label: pod}}
-"#,
-        kubeconfig.display()
-    )
+/// The pods that ask for it by Istio's annotations, with their labels, as Istio's sample configuration finds them. (Debian's Prometheus is
+/// built without the discovery of Kubernetes: it is told of those that are there when it starts.)
+fn configuration(kubectl: &Kubectl) -> Result<Value> {
+    let pods = kubectl.json("get pods -A --field-selector=status.phase=Running")?;
+    let pods = pods["items"].as_array().context("no pods")?;
+    let targets: Vec<Value> = pods.iter().filter_map(target).collect();
+    Ok(json!({
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [{"job_name": "kubernetes-pods", "static_configs": targets}],
+    }))
+}
+
+fn target(pod: &Value) -> Option<Value> {
+    let metadata = &pod["metadata"];
+    let annotation = |name: &str| metadata["annotations"][format!("prometheus.io/{name}")].as_str();
+    if annotation("scrape") != Some("true") {
+        return None;
+    }
+    let address = pod["status"]["podIP"].as_str()?;
+    let own = metadata["labels"].as_object().into_iter().flatten();
+    let plain = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let mut labels: Map<String, Value> = own
+        .map(|(name, value)| (plain(name), value.clone()))
+        .collect();
+    labels.insert("namespace".to_owned(), metadata["namespace"].clone());
+    labels.insert("pod".to_owned(), metadata["name"].clone());
+    let path = annotation("path").unwrap_or("/metrics");
+    labels.insert("__metrics_path__".to_owned(), path.into());
+    Some(json!({"targets": [format!("{address}:{}", annotation("port")?)], "labels": labels}))
 }
