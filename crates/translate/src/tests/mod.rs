@@ -4,6 +4,7 @@ mod authorization;
 mod gateway;
 mod gateway_objects;
 mod incremental;
+mod listener_sets;
 mod networking;
 mod objects;
 mod peer;
