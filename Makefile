@@ -40,7 +40,7 @@ lint: ## Formatting, clippy without a warning, licences and advisories
 	@testing/lint.sh "$(PROFILE)"
 
 .PHONY: bench
-bench: build ## Compare two ztunnels with a plain relay and with the direct path, in one alternating run
+bench: build ## Compare ztunnels with a plain relay and the direct path, gateway and waypoint with Envoy (ENVOY_BIN), each in one alternating run
 	@$(CARGO) -p tulle-testing --bin bench
 	@$(BIN)/bench --tulle $(BIN)/tulle --cni-plugin $(CNI) $(BENCH)
 
