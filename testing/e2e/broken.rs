@@ -5,7 +5,7 @@ use serde_json::Value;
 use tulle_testing::kubectl::eventually;
 use tulle_testing::suite::Case;
 
-use crate::requests::{Client, SLEEP, SOON, condition, none_failed, start, world};
+use crate::requests::{Client, SLEEP, SOON, condition, none_failed, start_at, world};
 use crate::stage::Stage;
 
 pub const CASES: &[Case<Stage>] = &[Case {
@@ -137,8 +137,8 @@ const TOLD: &[(&str, &str, &str, &str)] = &[
 fn broken(stage: &Stage) -> anyhow::Result<()> {
     world(stage)?;
     let kubectl = &stage.kubectl;
-    let meshed = start(kubectl, Client::Meshed, 8, "")?;
-    let outside = start(kubectl, Client::Outside, 8, "")?;
+    let meshed = start_at(kubectl, Client::Meshed, 20, 8, "")?;
+    let outside = start_at(kubectl, Client::Outside, 20, 8, "")?;
     kubectl.apply(BROKEN)?;
     for (object, path, kind, wanted) in TOLD {
         eventually(&format!("{object}: {kind} {wanted}"), SOON, || {

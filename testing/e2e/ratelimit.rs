@@ -4,7 +4,7 @@ use anyhow::ensure;
 use tulle_testing::kubectl::{Kubectl, eventually};
 use tulle_testing::suite::Case;
 
-use crate::requests::{SLEEP, SOON, condition, metrics, sum, world};
+use crate::requests::{SLEEP, SOON, condition, metrics, say, sum, world};
 use crate::stage::Stage;
 
 pub const CASES: &[Case<Stage>] = &[
@@ -166,9 +166,9 @@ fn ask_by_turns(kubectl: &Kubectl) -> anyhow::Result<()> {
     // By turns, on a connection of its own for each answer.
     let passed = answers(kubectl, 30, &urls.join(" -o /dev/null "))?;
     let passed = statuses(&passed, "200");
-    println!(
-        "        20 requests per hour over two replicas, asked by turns: {passed} of 60 passed"
-    );
+    say(&format!(
+        "20 requests per hour over two replicas, asked by turns: {passed} of 60 passed"
+    ));
     ensure!((20..=25).contains(&passed), "{passed}");
     let page = metrics(kubectl, "front")?;
     let refused = |l: &&str| l.starts_with("tulle_rate_limited_total") && l.contains("together");

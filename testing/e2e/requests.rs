@@ -125,11 +125,22 @@ pub struct Load {
 
 /// Starts to ask for so many seconds; returns when it is steady.
 pub fn start(kubectl: &Kubectl, client: Client, seconds: u32, mark: &str) -> anyhow::Result<Load> {
+    start_at(kubectl, client, RATE, seconds, mark)
+}
+
+/// The same at another rate.
+pub fn start_at(
+    kubectl: &Kubectl,
+    client: Client,
+    rate: u32,
+    seconds: u32,
+    mark: &str,
+) -> anyhow::Result<Load> {
     let (namespace, to) = match client {
         Client::Meshed => ("requests", WEB),
         Client::Outside => ("requests-outside", FRONT),
     };
-    let (rate, time) = (RATE.to_string(), seconds.to_string());
+    let (per_second, time) = (rate.to_string(), seconds.to_string());
     let child = kubectl
         .program("kubectl")
         .args([
@@ -145,7 +156,7 @@ pub fn start(kubectl: &Kubectl, client: Client, seconds: u32, mark: &str) -> any
             "--to",
             to,
             "--rate",
-            &rate,
+            &per_second,
             "--seconds",
             &time,
             "--mark",
@@ -155,7 +166,7 @@ pub fn start(kubectl: &Kubectl, client: Client, seconds: u32, mark: &str) -> any
         .spawn()?;
     std::thread::sleep(Duration::from_secs(1));
     // Much less is no load, whatever else this machine does.
-    let least = u64::from(seconds * RATE) * 6 / 10;
+    let least = u64::from(seconds * rate) * 6 / 10;
     Ok(Load { child, least })
 }
 
@@ -183,16 +194,23 @@ pub fn under_load(
     let outcome = load.outcome();
     done?;
     let outcome = outcome?;
-    println!(
-        "        {what}: {} requests, {} failed, {} on a new connection, longest gap {:.0} ms, p50 {:.1} ms, p99 {:.1} ms",
+    say(&format!(
+        "{what}: {} requests, {} failed, {} on a new connection, longest gap {:.0} ms, p50 {:.1} ms, p99 {:.1} ms",
         outcome.ok + outcome.failed,
         outcome.failed,
         outcome.retried,
         outcome.longest_gap_ms,
         outcome.p50_us / 1e3,
-        outcome.p99_us / 1e3,
-    );
+        outcome.p99_us / 1e3
+    ));
     Ok(outcome)
+}
+
+/// A figure, below the case's own line.
+pub fn say(figure: &str) {
+    use std::io::Write as _;
+    // Nobody may listen any more.
+    let _ = writeln!(std::io::stdout(), "        {figure}");
 }
 
 /// Not one.

@@ -7,7 +7,9 @@ use tulle_testing::kubectl::{Kubectl, eventually};
 use tulle_testing::processes;
 use tulle_testing::suite::Case;
 
-use crate::requests::{Client, RATE, SOON, apply_timed, none_failed, start, under_load, world};
+use crate::requests::{
+    Client, RATE, SOON, apply_timed, none_failed, say, start, under_load, world,
+};
 use crate::stage::Stage;
 
 pub const CASES: &[Case<Stage>] = &[
@@ -97,10 +99,10 @@ fn route_change(stage: &Stage) -> anyhow::Result<()> {
     }
     kubectl.run("delete httproute -n requests marked")?;
     let texts: Vec<String> = found.iter().map(|ms| format!("{ms:.0} ms")).collect();
-    println!(
-        "        a route change is in force after {} (last old answer, from the API server's answer on, at {RATE} requests/s)",
+    say(&format!(
+        "a route change is in force after {} (last old answer, from the API server's answer on, at {RATE} requests/s)",
         texts.join(", ")
-    );
+    ));
     ensure!(found.iter().all(|ms| *ms < 2000.0), "{found:?}");
     Ok(())
 }
