@@ -286,7 +286,7 @@ mod tests {
             let (near, mut far) = tokio::io::duplex(4096);
             tokio::task::spawn_local(async move {
                 let mut sink = [0; 1024];
-                far.read(&mut sink).await.unwrap();
+                assert_ne!(far.read(&mut sink).await.unwrap(), 0);
                 let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
                 far.write_all(answer).await.unwrap();
             });
