@@ -46,7 +46,7 @@ spec:
   selector: {istio: my-gateway}
   servers:
   - {port: {number: 80, name: http, protocol: HTTP}, hosts: [plain.example.net]}
-  - {port: {number: 80, name: redirect, protocol: HTTP}, hosts: [shop.example.net], tls: {httpsRedirect: true}}
+  - {port: {number: 80, name: redirect, protocol: HTTP}, hosts: ["*.example.net"], tls: {httpsRedirect: true}}
   - {port: {number: 443, name: https, protocol: HTTPS}, hosts: [shop.example.net], tls: {mode: SIMPLE, credentialName: shop-net}}
   - {port: {number: 443, name: mutual, protocol: HTTPS}, hosts: [mutual.example.net], tls: {mode: MUTUAL, credentialName: mutual-net}}
   - {port: {number: 8443, name: tls, protocol: TLS}, hosts: [echo.example.com], tls: {mode: PASSTHROUGH}}
@@ -119,7 +119,9 @@ pub(super) fn walk(stage: &Stage) -> anyhow::Result<()> {
                 .to("echo")
                 .arrived(&[("path", "/new/path"), ("x-by", "mine")]),
             get("plain.example.net", "/elsewhere").status(404),
-            get("other.example.net", "/").status(404),
+            get("elsewhere.test", "/").status(404),
+            get("other.example.net", "/x")
+                .redirected(301, &[("location", "https://other.example.net/x")]),
             get("shop.example.net", "/")
                 .redirected(301, &[("location", "https://shop.example.net/")]),
             secure("shop.example.net", "/").to("echo"),

@@ -24,6 +24,8 @@ pub(super) struct Bound {
     /// Unique in the proxy's resource.
     pub(super) name: Arc<str>,
     pub(super) serves: Serves,
+    /// `httpsRedirect`: whatever routes say, requests are sent over to HTTPS.
+    pub(super) redirects: bool,
     /// Of the server: `namespace/host`, namespace `*` or `.`, already without the latter.
     host: (Arc<str>, Arc<str>),
 }
@@ -89,6 +91,7 @@ impl Cluster {
                             (Protocol::Passthrough, _) => Serves::Passthrough,
                             _ => Serves::Bytes,
                         },
+                        redirects: served.redirect,
                         host: host_parts(host, &gateway.0),
                     });
                 }
@@ -334,7 +337,7 @@ fn host_parts(text: &str, own: &Arc<str>) -> (Arc<str>, Arc<str>) {
     (namespace, host.to_ascii_lowercase().into())
 }
 
-/// `httpsRedirect`: before every route of a user.
+/// `httpsRedirect`: instead of every route of a user, whose host may be more specific than the server's.
 fn to_https(proxy: &Name, key: &Arc<str>, listeners: Vec<(Arc<str>, Arc<str>)>) -> HttpRoute {
     let parents = listeners
         .into_iter()

@@ -366,6 +366,7 @@ impl Cluster {
             };
             attached.audience.insert(key);
             match listener.serves {
+                Serves::Requests if listener.redirects => {}
                 Serves::Requests => attached.http.push(parent),
                 Serves::Passthrough => attached.passthrough.push(parent),
                 Serves::Bytes => attached.tcp.push(parent),
