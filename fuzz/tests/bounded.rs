@@ -6,7 +6,7 @@ use tulle_fuzz::{TARGETS, Target, regressions, try_one};
 fn run(target: &Target) -> Result<(), String> {
     let mut known = (target.seeds)();
     assert!(!known.is_empty(), "{}: no seeds", target.name);
-    known.extend(regressions(target).unwrap());
+    known.extend(regressions(target).map_err(|error| error.to_string())?);
     for input in &known {
         try_one(target, input)?;
     }

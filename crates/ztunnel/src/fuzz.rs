@@ -52,7 +52,7 @@ fn mesh() -> (Snapshot, Workload) {
     });
     let pod = Workload::try_from(wire::Workload {
         uid: "Kubernetes//Pod/default/web".to_owned(),
-        addresses: vec![POD.octets().to_vec().into()],
+        addresses: vec![POD.octets().to_vec()],
         services: [(format!("default/{HOST}"), ports)].into_iter().collect(),
         ..wire::Workload::default()
     });
