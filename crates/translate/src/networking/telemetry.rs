@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tulle_api::mesh::ExtensionProvider;
 use tulle_api::telemetry::{
     AccessLogging, CustomTag as ApiTag, IstioMetric, Metrics as ApiMetrics, TagOperation,
     TelemetrySpec, Tracing as ApiTracing, WorkloadMode,
@@ -267,19 +268,26 @@ impl Cluster {
 
     /// Tells of what has no effect.
     fn check(&self, spec: &TelemetrySpec, findings: &mut Findings) {
-        let known = |name: &str| {
-            let providers = &self.settings.mesh.extension_providers;
-            name == STDOUT
-                || name == "prometheus"
-                || providers.iter().any(|provider| provider.name == name)
-        };
+        let providers = &self.settings.mesh.extension_providers;
         let mut provider = |path: &str, name: &str| {
-            if !known(name) {
-                let why = format!(
-                    "the mesh configuration has no extension provider {:?}",
-                    shown(name)
-                );
-                findings.invalid(format!("{path}.providers"), why);
+            if name == STDOUT || name == "prometheus" {
+                return;
+            }
+            let path = format!("{path}.providers");
+            match providers.iter().find(|provider| provider.name == name) {
+                None => {
+                    let name = shown(name);
+                    let why = format!("the mesh configuration has no extension provider {name:?}");
+                    findings.invalid(path, why);
+                }
+                Some(found) if !reports(found) => {
+                    let name = shown(name);
+                    let why = format!(
+                        "{name:?} is of a kind that has no effect: use opentelemetry, envoyOtelAls, envoyFileAccessLog or prometheus"
+                    );
+                    findings.unsupported(path, why);
+                }
+                Some(_) => {}
             }
         };
         for item in &spec.tracing {
@@ -339,6 +347,12 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Whether a provider receives something from proxies.
+fn reports(provider: &ExtensionProvider) -> bool {
+    let otlp = provider.opentelemetry.is_some() || provider.envoy_otel_als.is_some();
+    otlp || provider.envoy_file_access_log.is_some() || provider.prometheus.is_some()
 }
 
 /// Waypoints and gateways are servers; what is for clients only is not for them.

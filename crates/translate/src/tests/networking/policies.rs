@@ -240,6 +240,21 @@ spec: {accessLogging: [{disabled: true}]}
 }
 
 #[test]
+fn a_provider_of_a_kind_without_effect_is_said() {
+    let mut cluster = with_mesh();
+    apply(
+        &mut cluster,
+        r#"
+kind: Telemetry
+metadata: {name: mesh-default, namespace: istio-system}
+spec: {tracing: [{providers: [{name: old}]}]}
+"#,
+    );
+    let text = told(&mut cluster).to_string();
+    assert!(text.contains("is of a kind that has no effect"), "{text}");
+}
+
+#[test]
 fn rate_limits() {
     check(
         "rate_limits",
