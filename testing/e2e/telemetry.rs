@@ -135,7 +135,12 @@ fn get(kubectl: &Kubectl, path: &str, further: &[&str]) -> anyhow::Result<String
     Ok(kubectl.curl(SLEEP, &args)?.out)
 }
 
-const REQUESTS: &str = r#"istio_requests_total{reporter="waypoint",source_workload="sleep",source_workload_namespace="telemetry",destination_service="httpbin.telemetry.svc.cluster.local",destination_workload="httpbin",response_code="200",request_protocol="http",connection_security_policy="mutual_tls",source_principal="spiffe://cluster.local/ns/telemetry/sa/sleep"}"#;
+const REQUESTS: &str = concat!(
+    r#"istio_requests_total{reporter="waypoint",source_workload="sleep",source_workload_namespace="telemetry","#,
+    r#"source_principal="spiffe://cluster.local/ns/telemetry/sa/sleep",destination_workload="httpbin","#,
+    r#"destination_service="httpbin.telemetry.svc.cluster.local",response_code="200",request_protocol="http","#,
+    r#"connection_security_policy="mutual_tls"}"#
+);
 
 fn scraped(stage: &Stage) -> anyhow::Result<()> {
     let kubectl = &stage.kubectl;
