@@ -27,13 +27,11 @@ fn target() -> &'static Target {
 
 fn prepare() {
     let target = target();
-    if let Some(directory) = std::env::var_os("FUZZ_SEEDS")
-        && let Err(error) = write_seeds(target, Path::new(&directory))
-    {
-        eprintln!(
-            "error: cannot write seeds to {}: {error}",
-            directory.display()
-        );
+    let Some(directory) = std::env::var_os("FUZZ_SEEDS") else {
+        return;
+    };
+    if let Err(error) = write_seeds(target, Path::new(&directory)) {
+        eprintln!("error: cannot write seeds to {}: {error}", directory.display());
         std::process::exit(2);
     }
 }
