@@ -46,7 +46,7 @@ impl Echo {
     }
 
     pub(crate) async fn answer(&self, request: &Request) -> Reply {
-        println!("{} {}", request.method, request.path);
+        eprintln!("{} {}", request.method, request.path);
         let wishes = form(&request.query);
         let wish = |name: &str| wishes[name][0].as_str();
         let times = wish("fail").and_then(|text| text.parse().ok());

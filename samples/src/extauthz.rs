@@ -61,7 +61,7 @@ impl ExtAuthz {
             "{} {}{} from {}",
             http.method, http.host, http.path, source.principal
         );
-        println!("[gRPCv3][{}]: {received}", result(allowed));
+        eprintln!("[gRPCv3][{}]: {received}", result(allowed));
         let headers = [
             (RESULT, result(allowed)),
             (RECEIVED, received.as_str()),
@@ -118,7 +118,7 @@ fn by_http(request: &Request) -> Reply {
             .collect::<Vec<_>>(),
         request.body.len(),
     );
-    println!("[HTTP][{}]: {received}", result(allowed));
+    eprintln!("[HTTP][{}]: {received}", result(allowed));
     let mut answer = if allowed {
         reply(StatusCode::OK, TEXT, Bytes::new())
     } else {

@@ -22,7 +22,7 @@ impl Issuer {
     }
 
     pub(crate) fn answer(&self, request: &Request) -> Reply {
-        println!("{} {}", request.method, request.path);
+        eprintln!("{} {}", request.method, request.path);
         let own = format!("http://{}", request.header("host").unwrap_or("localhost"));
         match request.path.as_str() {
             "/jwks" => reply(StatusCode::OK, "application/json", self.keys.clone()),
