@@ -374,8 +374,10 @@ fn place_in<'v>(status: &'v Value, place: &str) -> &'v Value {
         return status;
     }
     let listed = |field: &str| status[field].as_array().into_iter().flatten();
+    let port: Option<u64> = place.parse().ok();
     let named = |of: &Value| {
-        of["sectionName"] == place || of["name"] == place || of["port"].to_string() == place
+        let same_port = port.is_some() && of["port"].as_u64() == port;
+        of["sectionName"] == place || of["name"] == place || same_port
     };
     let mut parents = listed("parents").filter(|parent| named(&parent["parentRef"]));
     let mut ancestors = listed("ancestors").filter(|ancestor| named(&ancestor["ancestorRef"]));
