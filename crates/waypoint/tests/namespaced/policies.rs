@@ -364,6 +364,8 @@ fn spans_reach_the_collector_and_the_trace_goes_on() {
             longest_tag: None,
             http: None,
             headers: Default::default(),
+            log_text: None,
+            log_labels: Default::default(),
         }),
     );
     let telemetry = Telemetry {
