@@ -141,7 +141,7 @@ fn kubectl_ready(stage: &Stage) -> anyhow::Result<()> {
 }
 
 fn kill_one(kubectl: &Kubectl, selector: &str) -> anyhow::Result<()> {
-    let pid = processes::one_of(kubectl, selector)?;
+    let pid = processes::application_of(kubectl, selector)?;
     let pid = rustix::process::Pid::from_raw(pid);
     let pid = pid.ok_or_else(|| anyhow::anyhow!("no such process"))?;
     rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;

@@ -89,6 +89,18 @@ pub fn one_of(kubectl: &Kubectl, selector: &str) -> anyhow::Result<i32> {
         .with_context(|| format!("no process of {selector}"))
 }
 
+/// The first process of an application's container in the first running pod that a selector finds: not the one that holds the
+/// pod's namespaces, whose end takes the pod's network with it.
+pub fn application_of(kubectl: &Kubectl, selector: &str) -> anyhow::Result<i32> {
+    let uid = pod_uid(kubectl, selector)?;
+    of_pod(&uid)?
+        .into_keys()
+        .find(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() != "pause")
+        })
+        .with_context(|| format!("no application of {selector}"))
+}
+
 /// A command in the network namespace of a process, with this host's files.
 pub fn in_network_of(pid: i32) -> Command {
     let mut command = Command::new("nsenter");

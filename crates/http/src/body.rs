@@ -1,5 +1,6 @@
 //! One kind of body for everything: what a client sends, what an upstream answers, what is made here.
 
+mod asked;
 mod channel;
 mod error;
 mod replay;
@@ -41,6 +42,7 @@ enum Kind {
     Empty,
     Once(Bytes, Option<Box<HeaderMap>>),
     Incoming(Incoming),
+    Asked(asked::Asked),
     Channel(channel::Receiver),
     Other(Pin<Box<dyn hyper::body::Body<Data = Bytes, Error = BodyError>>>),
 }
@@ -73,6 +75,14 @@ impl Body {
             return Self::empty();
         }
         Self::of(Kind::Incoming(incoming))
+    }
+
+    /// Of an HTTP/2 request.
+    pub(crate) fn asked(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() {
+            return Self::empty();
+        }
+        Self::of(Kind::Asked(asked::Asked::new(incoming)))
     }
 
     const fn of(kind: Kind) -> Self {
@@ -183,6 +193,9 @@ impl Body {
             Kind::Incoming(incoming) => Pin::new(incoming)
                 .poll_frame(cx)
                 .map_err(|error| BodyError::from_hyper(&error)),
+            Kind::Asked(asked) => asked
+                .poll_frame(cx)
+                .map_err(|error| BodyError::from_hyper(&error)),
             Kind::Channel(receiver) => receiver.poll_frame(cx),
             Kind::Other(body) => body.as_mut().poll_frame(cx),
         }
@@ -223,6 +236,7 @@ impl hyper::body::Body for Body {
             // A length would leave no room for trailers.
             Kind::Once(_, Some(_)) => SizeHint::default(),
             Kind::Incoming(incoming) => incoming.size_hint(),
+            Kind::Asked(asked) => asked.size_hint(),
             Kind::Channel(receiver) => receiver.size_hint(),
             Kind::Other(body) => body.size_hint(),
         }
@@ -234,6 +248,7 @@ fn kind_is_end(kind: &Kind) -> bool {
         Kind::Empty => true,
         Kind::Once(data, trailers) => data.is_empty() && trailers.is_none(),
         Kind::Incoming(incoming) => incoming.is_end_stream(),
+        Kind::Asked(asked) => asked.is_end(),
         Kind::Channel(receiver) => receiver.is_end(),
         Kind::Other(body) => body.is_end_stream(),
     }
@@ -251,6 +266,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "Empty",
             Kind::Once(..) => "Once",
             Kind::Incoming(_) => "Incoming",
+            Kind::Asked(_) => "Asked",
             Kind::Channel(_) => "Channel",
             Kind::Other(_) => "Other",
         };

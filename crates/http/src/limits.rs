@@ -36,6 +36,8 @@ pub(crate) const EARLY_BYTES: usize = 16 << 10;
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// See [`LINGER`].
 pub(crate) const LINGER_BYTES: usize = 1 << 20;
+/// What a client still sends with a request that was answered without it: so much is read, for as long as [`LINGER`].
+pub(crate) const LEFTOVER_BYTES: usize = 64 << 10;
 /// Wasteful HTTP/2 frames (PING, SETTINGS, RST_STREAM, PRIORITY, empty DATA) that a client may send at once ...
 pub(crate) const FLOOD_BUDGET: u32 = 1000;
 /// ... how many it gets back per answered request ...

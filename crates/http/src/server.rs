@@ -279,7 +279,11 @@ impl<H> Exchange<H> {
         if extended.is_some() {
             upgrade::request_from_http2(&mut head);
         }
-        let body = Body::incoming(incoming);
+        let body = if head.version == Version::HTTP_2 {
+            Body::asked(incoming)
+        } else {
+            Body::incoming(incoming)
+        };
         let body = if grpc::is_grpc(&head.headers) {
             body
         } else {

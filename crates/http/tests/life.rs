@@ -19,7 +19,7 @@ use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tulle_http::server::Settings;
+use tulle_http::server::{self, Settings};
 use tulle_http::upstream::{Cause, Options, Outgoing, Pool, Protocol, Retry};
 use tulle_http::{Body, BoxIo, Flag};
 
@@ -520,5 +520,44 @@ fn an_http2_head_that_does_not_end_is_cut_off() {
             *proxy.seen.refused.borrow(),
             ["the request's head took too long"]
         );
+    });
+}
+
+#[test]
+fn a_small_request_that_is_answered_before_its_end_is_not_reset() {
+    on_worker(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let handler = async |_unread| Response::new(Body::full("no such method"));
+            let stop = std::future::pending();
+            let _ = server::serve(tcp, &Settings::default(), stop, handler).await;
+        });
+        let tcp = TcpStream::connect(at).await.unwrap();
+        let (mut client, driver) = h2::client::handshake(tcp).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let mut ask = |size: usize| {
+            let request = Request::post("http://x/a.B/C").body(()).unwrap();
+            let (answer, mut body) = client.send_request(request, false).unwrap();
+            async move {
+                let mut answer = answer.await.unwrap().into_body();
+                while let Some(data) = answer.data().await {
+                    data.unwrap();
+                }
+                body.send_data(Bytes::from(vec![0; size]), false).unwrap();
+                // Read out, it ends; too large, it is reset although nothing is wrong with it.
+                let reset = std::future::poll_fn(|cx| body.poll_reset(cx));
+                match tokio::time::timeout(Duration::from_millis(200), reset).await {
+                    Ok(reset) => Some(reset.unwrap()),
+                    Err(_elapsed) => {
+                        body.send_data(Bytes::new(), true).unwrap();
+                        None
+                    }
+                }
+            }
+        };
+        assert_eq!(ask(5).await, None);
+        assert_eq!(ask(300_000).await, Some(h2::Reason::NO_ERROR));
     });
 }

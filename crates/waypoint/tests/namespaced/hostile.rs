@@ -255,7 +255,7 @@ fn floods_of_frames_are_cut_off() {
         .collect();
     let many = |frame: &[u8]| frame.repeat(10_000);
     let floods: [(&str, &[u8], Vec<u8>); 6] = [
-        ("PING", b"", many(b"\0\0\x08\x06\0\0\0\0\012345678")),
+        ("PING", b"", many(b"\0\0\x08\x06\0\0\0\0\x0012345678")),
         ("SETTINGS", b"", many(b"\0\0\0\x04\0\0\0\0\0")),
         (
             "PRIORITY",
