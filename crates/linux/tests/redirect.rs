@@ -159,11 +159,50 @@ fn dns_is_touched_only_when_asked() {
     }
 }
 
+#[test]
+fn queries_of_a_leaving_pod_go_to_the_resolver_also_from_ports_that_were_redirected() {
+    let net = Net::up();
+    answer_udp(&net.client, "0.0.0.0:53", "resolver");
+    answer_udp(&net.pod, "127.0.0.1:15053", "proxy");
+    let redirect = Redirect {
+        dns: true,
+        ..both_families()
+    };
+    redirect::install(&net.pod, &redirect).unwrap();
+    let asker = || {
+        let socket = net.pod.enter(|| UdpSocket::bind("0.0.0.0:0"));
+        let socket = socket.unwrap().unwrap();
+        let patience = Some(Duration::from_secs(3));
+        socket.set_read_timeout(patience).unwrap();
+        socket
+    };
+    let answer = |asker: &UdpSocket| {
+        let mut buffer = [0; 64];
+        let (length, from) = asker.recv_from(&mut buffer).unwrap();
+        assert_eq!(from, at(CLIENT_V4, 53));
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let (again, patient) = (asker(), asker());
+    again.send_to(b"?", at(CLIENT_V4, 53)).unwrap();
+    assert_eq!(answer(&again), "proxy");
+    patient.send_to(b"slowly", at(CLIENT_V4, 53)).unwrap();
+    redirect::stop_capture(&net.pod).unwrap();
+    for _ in 0..3 {
+        again.send_to(b"?", at(CLIENT_V4, 53)).unwrap();
+        assert_eq!(answer(&again), "resolver");
+    }
+    assert_eq!(answer(&patient), "proxy");
+}
+
+/// Answers every query with `name`; to `slowly` after a while.
 fn answer_udp(ns: &tulle_linux::NetNs, address: &str, name: &'static str) {
     let socket = ns.enter(|| UdpSocket::bind(address)).unwrap().unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
-        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            if buffer[..length] == *b"slowly" {
+                std::thread::sleep(Duration::from_millis(500));
+            }
             socket.send_to(name.as_bytes(), from).unwrap();
         }
     });

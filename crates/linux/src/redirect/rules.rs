@@ -55,7 +55,8 @@ pub(super) fn capture(redirect: &Redirect) -> Ruleset {
     Ruleset { chains }
 }
 
-/// The rules of a pod that is leaving: nothing is captured, but NAT hooks and marks remain for what was.
+/// The rules of a pod that is leaving: nothing is captured, but NAT hooks and marks remain for what was, except that no query
+/// is taken for an earlier one.
 pub(super) fn stopped() -> Ruleset {
     let mut chains = marks();
     chains.push(Chain {
@@ -73,6 +74,7 @@ pub(super) fn stopped() -> Ruleset {
         hook: "type filter hook input priority 0",
         rules: guard(),
     });
+    chains.extend(direct_dns());
     Ruleset { chains }
 }
 
@@ -187,6 +189,23 @@ fn dns_zones() -> Vec<Chain> {
             rules: vec![format!(
                 "udp sport 53 meta mark & {MARK_MASK:#x} != {MARK_PROXY:#x} ct zone set 1"
             )],
+        },
+    ]
+}
+
+/// Conntrack remembers for minutes from which ports queries were redirected, and resolvers use ports again. In a zone of their
+/// own, new queries are strangers to it; answers to those that were redirected come from the proxy's port, and are let alone.
+fn direct_dns() -> Vec<Chain> {
+    vec![
+        Chain {
+            name: "dns-zone-out",
+            hook: "type filter hook output priority -300",
+            rules: vec!["udp dport 53 ct zone set 1".into()],
+        },
+        Chain {
+            name: "dns-zone-in",
+            hook: "type filter hook prerouting priority -300",
+            rules: vec!["udp sport 53 ct zone set 1".into()],
         },
     ]
 }
