@@ -18,6 +18,7 @@ need conntrack conntrack
 need iptables iptables
 need ethtool ethtool
 need curl curl
+need openssl openssl
 need ps procps
 need nsenter util-linux
 need tcpdump tcpdump
