@@ -164,7 +164,24 @@ fn draw(
         }
         chosen = once()?;
     }
+    if asked.tried.contains(&chosen.workload.uid) && service.load_balancing.mode == Mode::Failover {
+        // All that are as near have failed: one that is farther off may answer.
+        return draw_anywhere(snapshot, asked, service, port, dice).or(Ok(chosen));
+    }
     Ok(chosen)
+}
+
+/// As [`draw`], whatever the service prefers.
+fn draw_anywhere(
+    snapshot: &Snapshot,
+    asked: Question<'_>,
+    service: &Service,
+    port: u16,
+    dice: &mut dyn FnMut() -> u64,
+) -> Result<Chosen, NoEndpoint> {
+    let mut anywhere = service.clone();
+    anywhere.load_balancing.mode = Mode::Standard;
+    draw(snapshot, asked, &anywhere, port, dice)
 }
 
 fn to_workload(

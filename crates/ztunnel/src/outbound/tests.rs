@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tulle_model::{Health, Identity, LoadBalancing, Mode, Tunnel, Workload};
+use tulle_model::{Health, Identity, LoadBalancing, Mode, Scope, Tunnel, Workload};
 
 use super::headers::{baggage, forwarded, traceparent};
 use super::route::{Hop, Question, Route, route};
@@ -145,6 +145,37 @@ fn an_endpoint_that_failed_is_left_out_while_there_is_another() {
     assert_eq!(tried.iter().collect::<HashSet<_>>().len(), 3);
     // All failed: better one of them than none.
     ask_as(&snapshot, &client(), "10.96.0.1:80", &tried, &mut roll).unwrap();
+}
+
+#[test]
+fn one_that_is_farther_off_is_asked_when_the_nearest_failed() {
+    let mut snapshot = Snapshot::default();
+    let mut web = service("web", "10.96.0.1");
+    web.load_balancing.mode = Mode::Failover;
+    web.load_balancing.preference = vec![Scope::Node];
+    snapshot.mesh.insert_service(web.clone());
+    for (name, address, node) in [("near", "10.0.0.2", "one"), ("far", "10.0.0.3", "two")] {
+        let mut server = endpoint(workload(name, address), &web);
+        server.node = node.into();
+        snapshot.mesh.insert_workload(server);
+    }
+    let mut here = Workload::clone(&client());
+    here.node = "one".into();
+    let here = Arc::new(here);
+    let mut tried: Vec<Arc<str>> = Vec::new();
+    let mut names = Vec::new();
+    let mut dice = 0;
+    let mut roll = || {
+        dice += 1;
+        dice
+    };
+    for _ in 0..2 {
+        let route = ask_as(&snapshot, &here, "10.96.0.1:80", &tried, &mut roll).unwrap();
+        let chosen = route.workload.unwrap();
+        tried.push(chosen.uid.clone());
+        names.push(chosen.name.to_string());
+    }
+    assert_eq!(names, ["near", "far"]);
 }
 
 #[test]
