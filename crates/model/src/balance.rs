@@ -28,7 +28,8 @@ pub enum NoEndpoint {
     Scope,
 }
 
-/// Chooses an endpoint of `service` for `client`, at random by capacity among those that rank best.
+/// Chooses an endpoint of `service` for `client`, at random by capacity among those that rank best. Those whose uids are in
+/// `without` do not count.
 ///
 /// `dice` is drawn once and may be any number: the caller owns the randomness.
 pub fn choose(
@@ -36,6 +37,7 @@ pub fn choose(
     service: &Service,
     port: u16,
     client: Option<&Workload>,
+    without: &[Arc<str>],
     dice: u64,
 ) -> Result<Chosen, NoEndpoint> {
     let key = service.key();
@@ -47,6 +49,9 @@ pub fn choose(
     let mut best: Vec<(&Arc<Workload>, u16)> = Vec::new();
     let balancing = &service.load_balancing;
     for workload in mesh.endpoints(&key) {
+        if without.contains(&workload.uid) {
+            continue;
+        }
         let healthy =
             workload.health == Health::Healthy || balancing.health == HealthPolicy::AllowAll;
         if !healthy {

@@ -8,8 +8,6 @@ pub const LOCAL_WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 /// Endpoints that are tried for one connection before it fails.
 pub const ENDPOINT_ATTEMPTS: usize = 3;
-/// Draws to find an endpoint that was not tried yet.
-pub const REDRAWS: usize = 8;
 /// Connections of one worker; beyond that the newest are refused.
 pub const CONNECTIONS_PER_WORKER: usize = 200_000;
 /// Inbound tunnels of one worker; beyond that the newest are refused.

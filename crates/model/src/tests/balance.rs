@@ -36,7 +36,7 @@ fn chosen(
     let mut seen = std::collections::BTreeSet::new();
     for dice in 0..64 {
         seen.insert(
-            choose(mesh, service, 80, client, dice)?
+            choose(mesh, service, 80, client, &[], dice)?
                 .workload
                 .uid
                 .to_string(),
@@ -55,7 +55,7 @@ fn shares_follow_capacity() {
     let mesh = mesh(&service, [weigh("a", 1), weigh("b", 3), weigh("c", 0)]);
     let mut counts = [0u32; 3];
     for dice in 0..4000u64 {
-        let uid = choose(&mesh, &service, 80, None, dice)
+        let uid = choose(&mesh, &service, 80, None, &[], dice)
             .unwrap()
             .workload
             .uid
@@ -72,7 +72,7 @@ fn shares_follow_capacity() {
 #[test]
 fn why_there_is_no_endpoint() {
     let plain = service("ns", "s", &[]);
-    let refuse = |mesh: &Mesh, port| choose(mesh, &plain, port, None, 7).unwrap_err();
+    let refuse = |mesh: &Mesh, port| choose(mesh, &plain, port, None, &[], 7).unwrap_err();
     assert_eq!(refuse(&mesh(&plain, []), 80), NoEndpoint::Empty);
     assert_eq!(refuse(&mesh(&plain, []), 81), NoEndpoint::Port);
     let sick = Workload {
@@ -108,7 +108,7 @@ fn why_there_is_no_endpoint() {
     };
     let mesh = mesh(&eager, [sick]);
     assert_eq!(
-        choose(&mesh, &eager, 80, None, 7).unwrap().target_port,
+        choose(&mesh, &eager, 80, None, &[], 7).unwrap().target_port,
         8080
     );
 }
@@ -208,7 +208,7 @@ proptest! {
         });
         let mesh = mesh(&service, workloads);
         let usable = endpoints.iter().any(|(capacity, healthy)| *capacity > 0 && *healthy);
-        match choose(&mesh, &service, 80, None, dice) {
+        match choose(&mesh, &service, 80, None, &[], dice) {
             Ok(chosen) => {
                 prop_assert!(chosen.workload.capacity > 0);
                 prop_assert_eq!(chosen.workload.health, Health::Healthy);
@@ -225,8 +225,11 @@ fn who_has_no_address_and_no_name_is_not_chosen() {
     mesh.insert_service(web.clone());
     let mut nowhere = workload("nowhere", "", &["web"]);
     mesh.insert_workload(nowhere.clone());
-    assert_eq!(choose(&mesh, &web, 80, None, 0), Err(NoEndpoint::Empty));
+    assert_eq!(
+        choose(&mesh, &web, 80, None, &[], 0),
+        Err(NoEndpoint::Empty)
+    );
     nowhere.hostname = "web.example.com".into();
     mesh.insert_workload(nowhere);
-    assert!(choose(&mesh, &web, 80, None, 0).is_ok());
+    assert!(choose(&mesh, &web, 80, None, &[], 0).is_ok());
 }

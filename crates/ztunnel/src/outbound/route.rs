@@ -12,7 +12,6 @@ use tulle_model::{
 };
 
 use crate::error::{Failure, NoEndpointText};
-use crate::limits::REDRAWS;
 use crate::state::Snapshot;
 
 /// The way of one connection.
@@ -149,6 +148,7 @@ fn passed_through(original: SocketAddr, service: Option<Arc<Service>>) -> Route 
     }
 }
 
+/// An endpoint that has not failed yet; if all have, better one of them than none.
 fn draw(
     snapshot: &Snapshot,
     asked: Question<'_>,
@@ -156,32 +156,11 @@ fn draw(
     port: u16,
     dice: &mut dyn FnMut() -> u64,
 ) -> Result<Chosen, NoEndpoint> {
-    let mut once = || choose(&snapshot.mesh, service, port, Some(asked.client), dice());
-    let mut chosen = once()?;
-    for _ in 0..REDRAWS {
-        if !asked.tried.contains(&chosen.workload.uid) {
-            break;
-        }
-        chosen = once()?;
-    }
-    if asked.tried.contains(&chosen.workload.uid) && service.load_balancing.mode == Mode::Failover {
-        // All that are as near have failed: one that is farther off may answer.
-        return draw_anywhere(snapshot, asked, service, port, dice).or(Ok(chosen));
-    }
-    Ok(chosen)
-}
-
-/// As [`draw`], whatever the service prefers.
-fn draw_anywhere(
-    snapshot: &Snapshot,
-    asked: Question<'_>,
-    service: &Service,
-    port: u16,
-    dice: &mut dyn FnMut() -> u64,
-) -> Result<Chosen, NoEndpoint> {
-    let mut anywhere = service.clone();
-    anywhere.load_balancing.mode = Mode::Standard;
-    draw(snapshot, asked, &anywhere, port, dice)
+    let mut without = |failed: &[Arc<str>]| {
+        let client = Some(&**asked.client);
+        choose(&snapshot.mesh, service, port, client, failed, dice())
+    };
+    without(asked.tried).or_else(|_| without(&[]))
 }
 
 fn to_workload(
