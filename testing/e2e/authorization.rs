@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use tulle_testing::kubectl::{Kubectl, becomes, eventually};
 use tulle_testing::suite::Case;
 
+use crate::proxies;
 use crate::stage::Stage;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -135,21 +136,13 @@ fn logged(kubectl: &Kubectl, parts: &[&str]) -> anyhow::Result<()> {
 /// One sample of the waypoint's metrics has all of these.
 fn counted(kubectl: &Kubectl, parts: &[&str]) -> anyhow::Result<()> {
     eventually(&format!("the metrics say {parts:?}"), SOON, || {
-        let page = metrics(kubectl)?;
+        let page = proxies::metrics(kubectl, "authz", "waypoint")?;
         let found = page
             .lines()
             .any(|l| parts.iter().all(|part| l.contains(part)));
         ensure!(found, "{page}");
         Ok(())
     })
-}
-
-fn metrics(kubectl: &Kubectl) -> anyhow::Result<String> {
-    let address = kubectl.run("get pods -n authz -l gateway.networking.k8s.io/gateway-name=waypoint -o=jsonpath={.items[0].status.podIP}")?;
-    let page = std::process::Command::new("curl")
-        .args(["-sf", &format!("http://{address}:15020/stats/prometheus")])
-        .output()?;
-    Ok(String::from_utf8_lossy(&page.stdout).into_owned())
 }
 
 /// A refusal is seen where people look.
@@ -258,7 +251,7 @@ fn noted(stage: &Stage) -> anyhow::Result<()> {
             let status = ask(kubectl, from, path, further)?;
             ensure!(status == "200", "{path}: {status}");
         }
-        let page = metrics(kubectl)?;
+        let page = proxies::metrics(kubectl, "authz", "waypoint")?;
         for (policy, result) in [
             ("maybe-deny", "would_be_denied"),
             ("maybe-allow", "would_be_allowed"),
@@ -359,26 +352,7 @@ spec:
 fn at_a_gateway(stage: &Stage) -> anyhow::Result<()> {
     let kubectl = &stage.kubectl;
     kubectl.apply(GATEWAY)?;
-    let status = |host: &str, path: &str| -> anyhow::Result<String> {
-        let address = kubectl.run("get pods -n authz -l gateway.networking.k8s.io/gateway-name=front -o=jsonpath={.items[0].status.podIP}")?;
-        let output = std::process::Command::new("curl")
-            .args([
-                "-s",
-                "-o",
-                "/dev/null",
-                "--max-time",
-                "5",
-                "-w",
-                "%{http_code}",
-            ])
-            .args([
-                "-H",
-                &format!("Host: {host}"),
-                &format!("http://{address}:80{path}"),
-            ])
-            .output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
+    let status = |host: &str, path: &str| proxies::status(kubectl, "authz", "front", host, path);
     becomes("a host that is closed", &"403".to_owned(), SOON, || {
         status("closed.example.com", "/get")
     })?;

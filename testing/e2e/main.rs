@@ -13,6 +13,7 @@ mod features;
 mod gateway;
 mod lifecycle;
 mod proof;
+mod proxies;
 mod ratelimit;
 mod reach;
 mod refusals;

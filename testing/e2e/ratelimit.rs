@@ -4,7 +4,8 @@ use anyhow::ensure;
 use tulle_testing::kubectl::{Kubectl, eventually};
 use tulle_testing::suite::Case;
 
-use crate::requests::{SLEEP, SOON, condition, metrics, say, sum, world};
+use crate::proxies;
+use crate::requests::{SLEEP, SOON, condition, say, sum, world};
 use crate::stage::Stage;
 
 pub const CASES: &[Case<Stage>] = &[
@@ -106,7 +107,7 @@ fn per_header(stage: &Stage) -> anyhow::Result<()> {
         ensure!(log.lines().any(named), "{log}");
         Ok(())
     })?;
-    let page = metrics(kubectl, "waypoint")?;
+    let page = proxies::metrics(kubectl, "requests", "waypoint")?;
     let counted = sum(
         &page,
         &[
@@ -152,7 +153,7 @@ fn shared(stage: &Stage) -> anyhow::Result<()> {
 fn ask_by_turns(kubectl: &Kubectl) -> anyhow::Result<()> {
     becomes(kubectl, "together", "True Accepted")?;
     eventually("the replicas hear each other", SOON, || {
-        let page = metrics(kubectl, "front")?;
+        let page = proxies::metrics(kubectl, "requests", "front")?;
         let reached = sum(&page, &["tulle_rate_limit_replicas{state=\"reached\"}"]);
         ensure!(reached == 2.0, "{reached} of 2");
         Ok(())
@@ -170,7 +171,7 @@ fn ask_by_turns(kubectl: &Kubectl) -> anyhow::Result<()> {
         "20 requests per hour over two replicas, asked by turns: {passed} of 60 passed"
     ));
     ensure!((20..=25).contains(&passed), "{passed}");
-    let page = metrics(kubectl, "front")?;
+    let page = proxies::metrics(kubectl, "requests", "front")?;
     let refused = |l: &&str| l.starts_with("tulle_rate_limited_total") && l.contains("together");
     ensure!(
         page.lines().filter(refused).count() == 2,
@@ -199,7 +200,7 @@ fn at_a_gateway(stage: &Stage) -> anyhow::Result<()> {
         ensure!(statuses(&limited, "429") > 0, "{limited:?}");
         Ok(())
     })?;
-    let page = metrics(kubectl, "front")?;
+    let page = proxies::metrics(kubectl, "requests", "front")?;
     let watched = sum(
         &page,
         &[

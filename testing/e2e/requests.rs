@@ -261,22 +261,6 @@ pub fn apply_timed(kubectl: &Kubectl, manifest: &str) -> anyhow::Result<f64> {
     Ok((now - ago) * 1e3)
 }
 
-/// One page of metrics of all pods of a Gateway of this world.
-pub fn metrics(kubectl: &Kubectl, gateway: &str) -> anyhow::Result<String> {
-    let addresses = kubectl.run(&format!(
-        "get pods -n requests -l gateway.networking.k8s.io/gateway-name={gateway} -o=jsonpath={{.items[*].status.podIP}}"
-    ))?;
-    let mut all = String::new();
-    for address in addresses.split_whitespace() {
-        let page = std::process::Command::new("curl")
-            .args(["-sf", "--max-time", "5"])
-            .arg(format!("http://{address}:15020/stats/prometheus"))
-            .output()?;
-        all.push_str(&String::from_utf8_lossy(&page.stdout));
-    }
-    Ok(all)
-}
-
 /// Sum of the samples whose line holds all these texts.
 pub fn sum(metrics: &str, texts: &[&str]) -> f64 {
     let lines = metrics.lines().filter(|l| !l.starts_with('#'));

@@ -8,6 +8,7 @@ use tulle_testing::kubectl::{Kubectl, eventually};
 use tulle_testing::observers::{self, COLLECTOR_IMAGE, Prometheus};
 use tulle_testing::suite::Case;
 
+use crate::proxies;
 use crate::stage::Stage;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -215,7 +216,7 @@ fn tags(stage: &Stage) -> anyhow::Result<()> {
     eventually("tags are as wanted", SOON, || {
         get(kubectl, "/uuid", &[])?;
         kubectl.curl(SLEEP, &["http://bytes:9000/get"])?;
-        let page = metrics(kubectl)?;
+        let page = proxies::metrics(kubectl, "telemetry", "waypoint")?;
         let line = |parts: &[&str]| {
             let mut lines = page.lines();
             let found = lines.find(|l| parts.iter().all(|part| l.contains(part)));
@@ -235,7 +236,7 @@ fn tags(stage: &Stage) -> anyhow::Result<()> {
     })?;
     // Nothing is added to what is switched off.
     let sum = |family: &str| -> anyhow::Result<f64> {
-        let page = metrics(kubectl)?;
+        let page = proxies::metrics(kubectl, "telemetry", "waypoint")?;
         let lines = page.lines().filter(|l| l.starts_with(family));
         let lines = lines.filter(|l| !l.contains("app=\"ztunnel\""));
         Ok(lines
@@ -254,14 +255,6 @@ fn tags(stage: &Stage) -> anyhow::Result<()> {
     ensure!(before == [sum(off[0])?, sum(off[1])?], "{off:?} grew");
     kubectl.run("delete -n telemetry telemetry metrics")?;
     Ok(())
-}
-
-fn metrics(kubectl: &Kubectl) -> anyhow::Result<String> {
-    let address = kubectl.run("get pods -n telemetry -l gateway.networking.k8s.io/gateway-name=waypoint -o=jsonpath={.items[0].status.podIP}")?;
-    let page = std::process::Command::new("curl")
-        .args(["-sf", &format!("http://{address}:15020/stats/prometheus")])
-        .output()?;
-    Ok(String::from_utf8_lossy(&page.stdout).into_owned())
 }
 
 const LOGS: &str = r#"

@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use tulle_testing::kubectl::{Kubectl, becomes, eventually};
 use tulle_testing::suite::Case;
 
+use crate::proxies;
 use crate::stage::Stage;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -132,12 +133,8 @@ fn seen(stage: &Stage) -> anyhow::Result<()> {
         ensure!(log.contains("GET /headers"), "{log}");
         Ok(())
     })?;
-    let address = kubectl.run("get pods -l gateway.networking.k8s.io/gateway-name=waypoint -o=jsonpath={.items[0].status.podIP}")?;
     eventually("the request is counted", SOON, || {
-        let page = std::process::Command::new("curl")
-            .args(["-sf", &format!("http://{address}:15020/stats/prometheus")])
-            .output()?;
-        let page = String::from_utf8_lossy(&page.stdout).into_owned();
+        let page = proxies::metrics(kubectl, "default", "waypoint")?;
         let counted = |line: &&str| {
             line.starts_with("istio_requests_total{")
                 && line.contains("reporter=\"waypoint\"")
@@ -421,28 +418,7 @@ fn ingress(stage: &Stage) -> anyhow::Result<()> {
     let kubectl = &stage.kubectl;
     kubectl.apply(INGRESS)?;
     kubectl.run("rollout status deploy/ingress-istio --timeout=60s")?;
-    // From the host, to the pod behind the Service.
-    let pods = "get pods -l gateway.networking.k8s.io/gateway-name=ingress -o=jsonpath={.items[0].status.podIP}";
-    let get = |host: &str| -> anyhow::Result<String> {
-        let address = kubectl.run(pods)?;
-        let output = std::process::Command::new("curl")
-            .args([
-                "-s",
-                "-o",
-                "/dev/null",
-                "--max-time",
-                "5",
-                "-w",
-                "%{http_code}",
-            ])
-            .args([
-                "-H",
-                &format!("Host: {host}"),
-                &format!("http://{address}:80/"),
-            ])
-            .output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
+    let get = |host: &str| proxies::status(kubectl, "default", "ingress", host, "/");
     becomes(
         "productpage through the gateway",
         &"200".to_owned(),
