@@ -162,6 +162,25 @@ impl Texts<'_> {
     }
 }
 
+/// Whether one of them is no condition at all; there is none to fulfil where there are none.
+pub(super) fn take_everything(matches: &[Match]) -> bool {
+    let takes_everything = |m: &Match| {
+        let any_path = match &m.path {
+            None => true,
+            Some(PathMatch::Prefix(path) | PathMatch::Text(path)) => &**path == "/",
+            Some(PathMatch::Regex(path)) => &**path == ".*",
+            Some(PathMatch::Exact(_)) => false,
+        };
+        let otherwise = Match {
+            path: None,
+            ignore_case: false,
+            ..m.clone()
+        };
+        any_path && otherwise == Match::default()
+    };
+    matches.is_empty() || matches.iter().any(takes_everything)
+}
+
 /// Whether an expression is one of RE2's.
 pub(in crate::networking) fn compiles(regex: &str) -> Result<(), String> {
     match regex::Regex::new(regex) {

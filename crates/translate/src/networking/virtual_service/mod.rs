@@ -4,6 +4,7 @@
 //! older objects first. What a rule asks for and cannot be had is left out and told in the condition; a match that cannot be
 //! checked never matches.
 
+mod delegates;
 mod filters;
 mod matches;
 mod mentions;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use tulle_api::networking::{HttpRoute as ApiRoute, VirtualServiceSpec};
 use tulle_model::ServiceKey;
-use tulle_route::resource::{HttpRoute, ObjectKey, Parent, Precedence, StreamRoute};
+use tulle_route::resource::{HttpRoute, ObjectKey, Parent, Precedence, Rule, StreamRoute};
 
 use super::findings::Findings;
 use super::gateway::Serves;
@@ -25,6 +26,7 @@ use super::{Name, Object};
 use crate::cluster::{Cluster, Outputs, Value};
 use crate::condition::{ObjectKind, reason};
 use crate::resource::{Audience, Resource};
+pub(super) use delegates::{delegates, is_delegate};
 pub(super) use matches::compiles;
 pub(super) use mentions::{Mentioned, Mentions};
 use rules::Context;
@@ -80,26 +82,6 @@ pub(super) fn places(spec: &VirtualServiceSpec, namespace: &str) -> BTreeSet<Pla
         .iter()
         .map(|text| Place::parse(text, namespace))
         .collect()
-}
-
-/// It has no hosts of its own: others delegate to it.
-pub(super) fn is_delegate(spec: &VirtualServiceSpec) -> bool {
-    spec.hosts.is_empty()
-}
-
-/// Names of the objects that this one delegates to.
-pub(super) fn delegates<'a>(
-    spec: &'a VirtualServiceSpec,
-    namespace: &'a Arc<str>,
-) -> impl Iterator<Item = Name> + 'a {
-    spec.http.iter().filter_map(move |route| {
-        let delegate = route.delegate.as_ref()?;
-        let other = delegate.namespace.as_deref().filter(|n| !n.is_empty());
-        Some((
-            other.map_or_else(|| namespace.clone(), Arc::from),
-            delegate.name.as_deref()?.into(),
-        ))
-    })
 }
 
 impl Cluster {
@@ -162,20 +144,12 @@ impl Cluster {
         };
         let audience = || Audience::Gateways(at.audience.clone());
         if !at.http.is_empty() && !rules.is_empty() {
-            let rules = rules.iter().filter_map(|(namespace, index, route)| {
-                let mut context = Context {
-                    cluster: self,
-                    namespace,
-                    findings,
-                };
-                context.rule(*index, route, place)
-            });
             let route = HttpRoute {
                 object: key(name),
                 parents: at.http,
                 created: object.created,
                 precedence: Precedence::InOrder,
-                rules: rules.collect(),
+                rules: self.rules_in_order(rules, place, findings),
             };
             outputs.push(Value::resource(
                 audience(),
@@ -215,44 +189,28 @@ impl Cluster {
         outputs
     }
 
-    /// The routes, with those of delegates in their place: namespace of the writer, index in the root, route.
-    fn expanded(
+    /// The rules for one place. What stands behind a rule that takes everything is left out: it would be asked first, because rules
+    /// that take everything come last where several objects are about one host.
+    fn rules_in_order(
         &self,
-        name: &Name,
-        spec: &VirtualServiceSpec,
+        rules: &[(Arc<str>, usize, ApiRoute)],
+        place: &Place,
         findings: &mut Findings,
-    ) -> Vec<(Arc<str>, usize, ApiRoute)> {
-        let mut all = Vec::with_capacity(spec.http.len());
-        for (at, route) in spec.http.iter().enumerate() {
-            let Some(delegate) = route.delegate.as_ref() else {
-                all.push((name.0.clone(), at, route.clone()));
-                continue;
-            };
-            let namespace = delegate.namespace.as_deref().filter(|n| !n.is_empty());
-            let namespace = namespace.map_or_else(|| name.0.clone(), Arc::from);
-            let other: Name = (
+    ) -> Vec<Rule> {
+        let mut all = Vec::with_capacity(rules.len());
+        for (namespace, index, route) in rules {
+            let mut context = Context {
+                cluster: self,
                 namespace,
-                delegate.name.as_deref().unwrap_or_default().into(),
-            );
-            let found = self.networking.virtual_services.get(&other);
-            let usable = found
-                .filter(|o| is_delegate(&o.spec) && exported(&o.spec.export_to, &other.0, &name.0));
-            let Some(found) = usable else {
-                let why = format!(
-                    "VirtualService {}/{} is not there, not exported, or has hosts",
-                    other.0, other.1
-                );
-                findings.invalid(format!("spec.http[{at}].delegate"), why);
+                findings,
+            };
+            let Some(rule) = context.rule(*index, route, place) else {
                 continue;
             };
-            for below in &found.spec.http {
-                match merged(route, below) {
-                    Some(route) => all.push((other.0.clone(), at, route)),
-                    None => findings.invalid(
-                        format!("spec.http[{at}].delegate"),
-                        "a route of the delegate contradicts the match of this one and is left out",
-                    ),
-                }
+            let last = matches::take_everything(&rule.matches);
+            all.push(rule);
+            if last {
+                break;
             }
         }
         all
@@ -441,58 +399,4 @@ impl Cluster {
     fn roots_of<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Name> {
         self.networking.mentions.roots(name)
     }
-}
-
-/// A delegate's route below its root's: what the root says counts, the delegate fills in the rest.
-fn merged(root: &ApiRoute, delegate: &ApiRoute) -> Option<ApiRoute> {
-    let mut matches = Vec::new();
-    match (root.matches.is_empty(), delegate.matches.is_empty()) {
-        (true, _) => matches.clone_from(&delegate.matches),
-        (_, true) => matches.clone_from(&root.matches),
-        _ => {
-            for above in &root.matches {
-                matches.extend(
-                    delegate
-                        .matches
-                        .iter()
-                        .filter_map(|below| matches::both(above, below)),
-                );
-            }
-            if matches.is_empty() {
-                return None;
-            }
-        }
-    }
-    let names: Vec<&str> = [&root.name, &delegate.name]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
-    Some(ApiRoute {
-        name: (!names.is_empty()).then(|| names.join("-")),
-        matches,
-        rewrite: root.rewrite.clone().or_else(|| delegate.rewrite.clone()),
-        timeout: root.timeout.clone().or_else(|| delegate.timeout.clone()),
-        retries: root.retries.clone().or_else(|| delegate.retries.clone()),
-        fault: root.fault.clone().or_else(|| delegate.fault.clone()),
-        mirror: root.mirror.clone().or_else(|| delegate.mirror.clone()),
-        mirrors: if root.mirrors.is_empty() {
-            delegate.mirrors.clone()
-        } else {
-            root.mirrors.clone()
-        },
-        mirror_percent: root.mirror_percent.or(delegate.mirror_percent),
-        mirror_percent_snake: root.mirror_percent_snake.or(delegate.mirror_percent_snake),
-        mirror_percentage: root
-            .mirror_percentage
-            .clone()
-            .or_else(|| delegate.mirror_percentage.clone()),
-        cors_policy: root
-            .cors_policy
-            .clone()
-            .or_else(|| delegate.cors_policy.clone()),
-        headers: root.headers.clone().or_else(|| delegate.headers.clone()),
-        delegate: None,
-        ..delegate.clone()
-    })
 }

@@ -193,6 +193,43 @@ spec:
     check("delegates", &[several]);
 }
 
+/// The first rule that matches wins, also where the first one takes everything.
+#[test]
+fn nothing_counts_behind_a_rule_that_takes_everything() {
+    for first in [
+        "",
+        "match: [{uri: {prefix: /}}]",
+        "match: [{uri: {exact: /a}}, {uri: {regex: \".*\"}}]",
+    ] {
+        let manifest = format!(
+            r#"
+kind: VirtualService
+metadata: {{name: reviews}}
+spec:
+  hosts: [reviews]
+  http:
+  - match: [{{port: 9080}}]
+    name: before
+    route: [{{destination: {{host: ratings}}}}]
+  - name: everything
+    route: [{{destination: {{host: reviews}}}}]
+    {first}
+  - name: shadowed
+    match: [{{uri: {{prefix: /ratings}}}}]
+    route: [{{destination: {{host: ratings}}}}]
+"#
+        );
+        let mut cluster = bookinfo();
+        apply(&mut cluster, &manifest);
+        let told = told(&mut cluster).to_string();
+        assert!(
+            told.contains("before") && told.contains("everything"),
+            "{told}"
+        );
+        assert!(!told.contains("shadowed"), "{first}: {told}");
+    }
+}
+
 #[test]
 fn destination_rule_in_full() {
     let rule = r#"
