@@ -5,12 +5,16 @@
 
 mod filters;
 mod grpc;
+mod infrastructure;
 mod matching;
 mod mesh;
+mod mesh_traffic;
 mod refused;
 mod secure;
 mod sets;
 mod traffic;
+mod virtual_services;
+mod workloads;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -60,8 +64,24 @@ pub const CASES: &[Case<Stage>] = &[
         run: sets::listeners,
     },
     Case {
+        name: "features: gateways' addresses, metadata, generations",
+        run: infrastructure::gateways,
+    },
+    Case {
         name: "features: mesh routes",
         run: mesh::routes,
+    },
+    Case {
+        name: "features: mesh: copies, CORS, WebSocket, timeouts, retries, TLS, TCP",
+        run: mesh_traffic::routes,
+    },
+    Case {
+        name: "features: mesh: VirtualServices",
+        run: virtual_services::routes,
+    },
+    Case {
+        name: "features: mesh: waypoints of pods and WorkloadEntries",
+        run: workloads::waypoint,
     },
     Case {
         name: "features: gone again",
@@ -334,7 +354,7 @@ type Told = (
 fn told(kubectl: &Kubectl, expected: &[Told]) -> anyhow::Result<()> {
     eventually("every condition", SOON, || {
         let all = kubectl.json(
-            "get gateway,listenerset,httproute,grpcroute,tlsroute,tcproute,backendtlspolicy -n gw",
+            "get gateway,listenerset,httproute,grpcroute,tlsroute,tcproute,backendtlspolicy,virtualservice,workloadentry -n gw",
         )?;
         let items = all["items"].as_array().context("no items")?;
         let mut wrong = Vec::new();

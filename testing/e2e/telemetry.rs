@@ -1,5 +1,7 @@
 //! Walk 6: what waypoints report (docs/telemetry.md), received by a real OpenTelemetry collector and scraped by a real Prometheus.
 
+mod gateway;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -35,6 +37,10 @@ pub const CASES: &[Case<Stage>] = &[
     Case {
         name: "telemetry: spans reach the collector, and traces go on",
         run: spans,
+    },
+    Case {
+        name: "telemetry: a gateway's spans, one more towards the endpoint",
+        run: gateway::spans,
     },
     Case {
         name: "telemetry: sampling, and reporting switched off",

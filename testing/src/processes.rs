@@ -73,10 +73,10 @@ pub fn memory(pid: i32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// UID of the first running pod that a selector finds, such as `-n load -l app=server`.
+/// UID of the first running pod that a selector finds, such as `-n load -l app=server`. Its own field selector replaces `Running`.
 pub fn pod_uid(kubectl: &Kubectl, selector: &str) -> anyhow::Result<String> {
     kubectl.run(&format!(
-        "get pods {selector} --field-selector=status.phase=Running -o=jsonpath={{.items[0].metadata.uid}}"
+        "get pods --field-selector=status.phase=Running {selector} -o=jsonpath={{.items[0].metadata.uid}}"
     ))
 }
 

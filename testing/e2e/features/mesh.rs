@@ -8,8 +8,8 @@ use crate::stage::Stage;
 use crate::table::{Asker, call, get};
 
 const CALLS: usize = 200;
-const CLIENT: &str = "-n gw deploy/sleep";
-const CLIENT_ELSEWHERE: &str = "-n gw-other deploy/sleep";
+pub(super) const CLIENT: &str = "-n gw deploy/sleep";
+pub(super) const CLIENT_ELSEWHERE: &str = "-n gw-other deploy/sleep";
 
 pub(super) fn routes(stage: &Stage) -> anyhow::Result<()> {
     let kubectl = &stage.kubectl;
@@ -63,6 +63,8 @@ macro_rules! service {
     };
 }
 
+pub(super) use service;
+
 /// A route of a Service's port.
 macro_rules! mesh_route {
     ($kind:literal, $name:literal, $service:literal, $port:literal, $rules:literal) => {
@@ -81,6 +83,8 @@ macro_rules! mesh_route {
         )
     };
 }
+
+pub(super) use mesh_route;
 
 const FEATURES: &[Feature] = &[
     Feature {

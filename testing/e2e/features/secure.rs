@@ -80,6 +80,27 @@ pub(super) fn listeners(stage: &Stage) -> anyhow::Result<()> {
                     "ResolvedRefs",
                 ),
                 (
+                    "BackendTLSPolicy/contested-a",
+                    "gw",
+                    "Accepted",
+                    "True",
+                    "Accepted",
+                ),
+                (
+                    "BackendTLSPolicy/contested-b",
+                    "gw",
+                    "Accepted",
+                    "False",
+                    "Conflicted",
+                ),
+                (
+                    "BackendTLSPolicy/of-the-section",
+                    "gw",
+                    "Accepted",
+                    "True",
+                    "Accepted",
+                ),
+                (
                     "BackendTLSPolicy/no-roots",
                     "gw",
                     "Accepted",
@@ -99,7 +120,7 @@ pub(super) fn listeners(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// Says something, and hears who gives it back.
-fn greeting(address: SocketAddr) -> anyhow::Result<String> {
+pub(super) fn greeting(address: SocketAddr) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"back\n")?;
@@ -286,13 +307,53 @@ spec:
         rows: &[],
     },
     Feature {
-        name: "BackendTLSPolicy, BackendTLSPolicySANValidation, GatewayTLSBackendClientCertificate",
+        name: "BackendTLSPolicy, BackendTLSPolicySANValidation, BackendTLSPolicyConflictResolution, GatewayTLSBackendClientCertificate",
         objects: concat!(
             tls_service!("tls-good"),
             tls_service!("tls-san"),
             tls_service!("tls-name"),
             tls_service!("tls-root"),
             tls_service!("tls-broken"),
+            tls_service!("tls-contested"),
+            r#"
+---
+apiVersion: v1
+kind: Service
+metadata: {name: tls-sections, namespace: gw}
+spec:
+  selector: {app: one}
+  ports:
+  - {name: https, port: 443, targetPort: 8443, appProtocol: https}
+  - {name: https-other, port: 8443, targetPort: 8443, appProtocol: https}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: contested-a, namespace: gw}
+spec:
+  targetRefs: [{group: "", kind: Service, name: tls-contested}]
+  validation: {hostname: echo.backend.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: root}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: contested-b, namespace: gw}
+spec:
+  targetRefs: [{group: "", kind: Service, name: tls-contested}]
+  validation: {hostname: not.in.the.certificate, caCertificateRefs: [{group: "", kind: ConfigMap, name: root}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: of-the-service, namespace: gw}
+spec:
+  targetRefs: [{group: "", kind: Service, name: tls-sections}]
+  validation: {hostname: echo.backend.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: root}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: of-the-section, namespace: gw}
+spec:
+  targetRefs: [{group: "", kind: Service, name: tls-sections, sectionName: https}]
+  validation: {hostname: not.in.the.certificate, caCertificateRefs: [{group: "", kind: ConfigMap, name: root}]}
+"#,
             r#"
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -341,7 +402,10 @@ spec:
   - {matches: [{path: {value: /san}}], backendRefs: [{name: tls-san, port: 443}]}
   - {matches: [{path: {value: /name}}], backendRefs: [{name: tls-name, port: 443}]}
   - {matches: [{path: {value: /root}}], backendRefs: [{name: tls-root, port: 443}]}
-  - {matches: [{path: {value: /broken}}], backendRefs: [{name: tls-broken, port: 443}]}"
+  - {matches: [{path: {value: /broken}}], backendRefs: [{name: tls-broken, port: 443}]}
+  - {matches: [{path: {value: /contested}}], backendRefs: [{name: tls-contested, port: 443}]}
+  - {matches: [{path: {value: /section}}], backendRefs: [{name: tls-sections, port: 443}]}
+  - {matches: [{path: {value: /other-section}}], backendRefs: [{name: tls-sections, port: 8443}]}"
             ),
         ),
         rows: &[
@@ -354,6 +418,11 @@ spec:
             get("backend-tls.test", "/name").status(503),
             get("backend-tls.test", "/root").status(503),
             get("backend-tls.test", "/broken").status(503),
+            get("backend-tls.test", "/contested")
+                .to("one")
+                .arrived(&[("sni", "echo.backend.test")]),
+            get("backend-tls.test", "/section").status(503),
+            get("backend-tls.test", "/other-section").to("one"),
         ],
     },
 ];

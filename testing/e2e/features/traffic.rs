@@ -40,7 +40,12 @@ pub(super) fn routes(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// A backend got its copies; all of them, or about half of many.
-fn mirrored(stage: &Stage, backend: &str, path: &str, count: usize) -> anyhow::Result<()> {
+pub(super) fn mirrored(
+    stage: &Stage,
+    backend: &str,
+    path: &str,
+    count: usize,
+) -> anyhow::Result<()> {
     eventually("copies arrive", SOON, || {
         let log = stage
             .kubectl
@@ -63,7 +68,7 @@ fn mirrored(stage: &Stage, backend: &str, path: &str, count: usize) -> anyhow::R
 }
 
 /// HTTPRouteBackendProtocolWebSocket: a handshake, and a message that comes back.
-fn websocket(address: SocketAddr) -> anyhow::Result<()> {
+pub(super) fn websocket(address: SocketAddr) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(
