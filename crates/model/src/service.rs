@@ -35,6 +35,11 @@ impl ServiceKey {
         &self.0
     }
 
+    /// `namespace/hostname`, to share with others.
+    pub fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// The namespace.
     pub fn namespace(&self) -> &str {
         self.0

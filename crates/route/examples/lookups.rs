@@ -106,11 +106,7 @@ fn route(shape: Shape, n: usize) -> HttpRoute {
         subset: None,
     };
     HttpRoute {
-        object: ObjectKey {
-            kind: "HTTPRoute".into(),
-            namespace: "n".into(),
-            name: format!("route-{n}").into(),
-        },
+        object: ObjectKey::new("HTTPRoute", "n", &format!("route-{n}")),
         parents: vec![Parent::Listener {
             gateway: "n/g".into(),
             listener: "http".into(),

@@ -38,6 +38,9 @@ pub enum RuleFault {
     /// A redirect that no client follows.
     #[error("{0} is not a redirect: use 301, 302, 303, 307 or 308")]
     RedirectStatus(u16),
+    /// More rules, or matches of one rule, than any object can hold.
+    #[error("more than 65,535 rules, or matches of one rule: make several routes of it")]
+    TooMany,
 }
 
 /// A regular expression cannot be used.

@@ -19,7 +19,7 @@ mod table;
 pub mod text;
 
 pub use compiled::{
-    CompiledPathRewrite, CompiledRedirect, CompiledRewrite, CompiledRule, Edits, Filters,
+    Answer, CompiledPathRewrite, CompiledRedirect, CompiledRewrite, CompiledRule, Edits, Filters,
     MatchedPath, ReplacementText,
 };
 pub use error::{PatternError, RouteError, RuleFault};

@@ -7,8 +7,8 @@ pub(crate) const REGEX_CACHE_BYTES: usize = 64 * 1024;
 /// Below this many shared regular expressions a sweep is not worth it.
 pub(crate) const REGEX_SWEEP_MINIMUM: usize = 256;
 
-/// Below this many shared texts a sweep is not worth it.
-pub(crate) const TEXT_SWEEP_MINIMUM: usize = 1024;
+/// Below this many shared texts, or lists of backends, a sweep is not worth it.
+pub(crate) const SHARED_SWEEP_MINIMUM: usize = 1024;
 
 /// Longest host name (RFC 1035).
 pub(crate) const HOST_BYTES: usize = 253;

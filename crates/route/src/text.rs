@@ -36,6 +36,16 @@ impl Pattern {
         })
     }
 
+    pub(crate) fn to_resource(&self) -> TextMatch {
+        match self {
+            Self::Exact(text) => TextMatch::Exact(text.clone()),
+            Self::Prefix(text) => TextMatch::Prefix(text.clone()),
+            Self::Suffix(text) => TextMatch::Suffix(text.clone()),
+            Self::Regex(regex) => TextMatch::Regex(written(regex).into()),
+            Self::Present => TextMatch::Present,
+        }
+    }
+
     /// Whether `value` matches.
     pub fn matches(&self, value: &[u8]) -> bool {
         match self {
@@ -111,8 +121,21 @@ fn build(pattern: &str, form: Form) -> Result<Regex, PatternError> {
     let part = builder(pattern)?;
     match form {
         Form::Part => Ok(part),
-        Form::Whole => builder(&format!(r"\A(?:{pattern})\z")),
+        Form::Whole => builder(&format!("{WHOLE_BEGIN}{pattern}{WHOLE_END}")),
     }
+}
+
+/// Around an expression that matches whole texts.
+const WHOLE_BEGIN: &str = r"\A(?:";
+const WHOLE_END: &str = r")\z";
+
+/// An expression for whole texts, as the user wrote it.
+pub(crate) fn written(whole: &Regex) -> &str {
+    let text = whole.as_str();
+    let inner = text.strip_prefix(WHOLE_BEGIN);
+    inner
+        .and_then(|text| text.strip_suffix(WHOLE_END))
+        .unwrap_or(text)
 }
 
 /// The engine draws the place over several lines; conditions and logs have one.

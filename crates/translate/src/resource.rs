@@ -82,12 +82,12 @@ impl Resource {
         match self {
             Self::Gateway(gateway) => format!("{}/{}", gateway.namespace, gateway.name).into(),
             Self::Certificate(certificate) => certificate.name.clone(),
-            Self::HttpRoute(route) => route.object.to_string().into(),
-            Self::StreamRoute(route) => route.object.to_string().into(),
+            Self::HttpRoute(route) => route.object.text().clone(),
+            Self::StreamRoute(route) => route.object.text().clone(),
             Self::Destination(policy) => policy.name().into(),
             Self::HttpPolicy(policy) => policy.name.clone(),
             Self::Authentication(authentication) => authentication.name.clone(),
-            Self::RateLimit(limit) => limit.object.to_string().into(),
+            Self::RateLimit(limit) => limit.object.text().clone(),
             Self::Telemetry(telemetry) => telemetry.gateway.clone(),
             Self::Settings(_) => tulle_policy::settings::NAME.into(),
         }

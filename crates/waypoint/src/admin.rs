@@ -59,6 +59,10 @@ impl Admin {
         destinations.sort_by(|a, b| a.service.cmp(&b.service));
         let mut secrets: Vec<&Arc<str>> = snapshot.certificates.keys().collect();
         secrets.sort_unstable();
+        let mut routes: Vec<_> = snapshot.routes.http_routes().collect();
+        routes.sort_by(|a, b| a.object.cmp(&b.object));
+        let mut streams: Vec<_> = snapshot.routes.stream_routes().collect();
+        streams.sort_by(|a, b| a.object.cmp(&b.object));
         let own = shared.certificates.dump();
         json!({
             "gateways": snapshot.gateways.values().collect::<Vec<_>>(),
@@ -66,9 +70,9 @@ impl Admin {
             "services": services.iter().map(|s| s.key().to_string()).collect::<Vec<_>>(),
             "workloads": workloads,
             "policies": policies,
-            "routes": snapshot.routes.http_routes().map(|r| r.rules.len()).sum::<usize>(),
-            "httpRoutes": snapshot.routes.http_routes().collect::<Vec<_>>(),
-            "streamRoutes": snapshot.routes.stream_routes().collect::<Vec<_>>(),
+            "routes": routes.iter().map(|r| r.rules.len()).sum::<usize>(),
+            "httpRoutes": routes,
+            "streamRoutes": streams,
             "destinations": destinations,
             "telemetry": snapshot.telemetry.values().collect::<Vec<_>>(),
             "rateLimits": snapshot.limits.policies().collect::<Vec<_>>(),

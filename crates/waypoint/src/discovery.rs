@@ -17,7 +17,7 @@ use tulle_proto::{
     STREAM_ROUTE_TYPE, TELEMETRY_TYPE, decode_address, json,
 };
 use tulle_route::resource::{
-    Certificate, DestinationPolicy, Gateway, HttpRoute, RateLimit, StreamRoute,
+    Certificate, DestinationPolicy, Gateway, HttpRoute, ObjectKey, RateLimit, StreamRoute,
 };
 use tulle_telemetry::{Counter, CounterFamily, Registry};
 use tulle_xds::client::{Batch, Event, Handler, Rejection, Resource, gateway_types};
@@ -129,7 +129,13 @@ impl Discovery {
             }
             AUTHENTICATION_TYPE => return authentication(snapshot, resource),
             HTTP_ROUTE_TYPE => {
-                let found: HttpRoute = json::decode(body).map_err(text)?;
+                let mut found: HttpRoute = json::decode(body).map_err(text)?;
+                // The discovery client holds this text anyway.
+                if let Some(object) = ObjectKey::shared(resource.name.clone())
+                    && object == found.object
+                {
+                    found.object = object;
+                }
                 snapshot.routes.insert_http(found).map_err(text)?;
             }
             STREAM_ROUTE_TYPE => {
@@ -228,8 +234,11 @@ fn remove(type_url: &str, snapshot: &mut Snapshot, name: &str) {
         AUTHENTICATION_TYPE => {
             snapshot.authentications.remove(name);
         }
-        HTTP_ROUTE_TYPE | STREAM_ROUTE_TYPE => {
-            snapshot.routes.remove(name);
+        HTTP_ROUTE_TYPE => {
+            snapshot.routes.remove_http(name);
+        }
+        STREAM_ROUTE_TYPE => {
+            snapshot.routes.remove_stream(name);
         }
         RATE_LIMIT_TYPE => {
             snapshot.limits.remove(name);

@@ -1,7 +1,6 @@
 //! What happens to a request, in order. [`answer`] is the list.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -13,8 +12,8 @@ use tulle_model::{Mode, Service};
 use tulle_policy::http::{Http, Outcome};
 use tulle_policy::jwt::Claims;
 use tulle_route::decide::{self, CorsDecision, CorsRequest};
-use tulle_route::resource::{DirectResponse, HostPattern, RuleAction};
-use tulle_route::{CompiledRedirect, CompiledRule, Lookup, MatchedPath, Scope};
+use tulle_route::resource::{DirectResponse, HostPattern};
+use tulle_route::{Answer, CompiledRedirect, CompiledRule, Lookup, MatchedPath, Scope};
 use tulle_telemetry::Flag;
 
 use crate::authority::Addressed;
@@ -109,12 +108,12 @@ async fn answer(
 
 /// The rule that a request falls under; a waypoint needs none.
 pub(crate) struct Ruled {
-    pub(crate) rule: Option<(Arc<CompiledRule>, MatchedPath)>,
+    pub(crate) rule: Option<(CompiledRule, MatchedPath)>,
 }
 
 impl Ruled {
     pub(crate) fn rule(&self) -> Option<&CompiledRule> {
-        self.rule.as_ref().map(|(rule, _)| &**rule)
+        self.rule.as_ref().map(|(rule, _)| rule)
     }
 }
 
@@ -315,13 +314,12 @@ fn answered_here(
             "invalid_filter",
         ));
     }
-    match rule.action() {
-        RuleAction::Forward(_) => Ok(None),
-        RuleAction::Respond(respond) => direct(respond).map(Some),
-        RuleAction::Redirect(_) => match rule.redirect() {
-            Some(redirect) => redirected(redirect, head, canonical, *matched).map(Some),
-            None => Ok(None),
-        },
+    match rule.answer() {
+        None => Ok(None),
+        Some(Answer::Respond(respond)) => direct(respond).map(Some),
+        Some(Answer::Redirect(redirect)) => {
+            redirected(redirect, head, canonical, *matched).map(Some)
+        }
     }
 }
 

@@ -137,8 +137,8 @@ impl Metrics {
     fn refused(&self, policy: &ObjectKey, limit: Option<&str>, dry_run: bool) {
         let refused = if dry_run { "false" } else { "true" };
         let labels = [
-            &policy.namespace,
-            &policy.name,
+            policy.namespace(),
+            policy.name(),
             limit.unwrap_or_default(),
             refused,
         ];

@@ -316,7 +316,7 @@ fn way(
                         subset: None,
                     }),
                     StreamLookup::Routed(found) => {
-                        reached.route = Some(found.route.object.to_string().into());
+                        reached.route = Some(found.route.object.text().clone());
                         get(backend(found.backends(), client.port())?)
                     }
                 }
@@ -333,7 +333,7 @@ fn way(
                 snapshot.routes.stream(scope, &request).routed()
             });
             let found = found.ok_or(Refused::NoRoute)?;
-            reached.route = Some(found.route.object.to_string().into());
+            reached.route = Some(found.route.object.text().clone());
             get(backend(found.backends(), client.port())?)
         }
     }

@@ -9,16 +9,15 @@ use crate::canonical;
 use crate::error::PatternError;
 use crate::request::{RequestHead, decoded, parameters};
 use crate::resource::{Match, NamedMatch, PathMatch};
-use crate::text::{Pattern, Patterns};
+use crate::text::{Pattern, Patterns, written};
 
 /// One alternative of a rule.
 #[derive(Debug)]
 pub(crate) struct CompiledMatch {
     pub(crate) path: PathTest,
+    /// Of the path as it was written.
+    path_length: u32,
     pub(crate) ignore_case: bool,
-    pub(crate) specificity: Specificity,
-    /// Takes every request: comes last among rules in order, as Istio does it when it merges VirtualServices.
-    pub(crate) catch_all: bool,
     /// Most matches look at the path alone.
     conditions: Option<Box<Conditions>>,
 }
@@ -40,7 +39,7 @@ pub(crate) struct Specificity {
     /// Written by a client's namespace for its own clients.
     of_clients: bool,
     path: u8,
-    path_length: usize,
+    path_length: u32,
     method: bool,
     headers: usize,
     query: usize,
@@ -91,15 +90,50 @@ impl CompiledMatch {
     }
 
     fn compile(m: &Match, patterns: &mut Patterns) -> Result<Self, PatternError> {
-        let path = PathTest::compile(m.path.as_ref(), patterns)?;
-        let conditions = Conditions::compile(m, patterns)?;
+        let written = m.path.as_ref().map_or(1, |path| path.text().len());
         Ok(Self {
-            catch_all: path.takes_all() && conditions.is_none(),
-            specificity: Specificity::of(m),
+            path: PathTest::compile(m.path.as_ref(), patterns)?,
+            path_length: u32::try_from(written).unwrap_or(u32::MAX),
             ignore_case: m.ignore_case,
-            path,
-            conditions: conditions.map(Box::new),
+            conditions: Conditions::compile(m, patterns)?.map(Box::new),
         })
+    }
+
+    pub(crate) fn to_resource(&self) -> Match {
+        let conditions = self.conditions.as_deref();
+        Match {
+            path: self.path.to_resource(),
+            ignore_case: self.ignore_case,
+            ..conditions.map_or(Match::default(), Conditions::to_resource)
+        }
+    }
+
+    /// The namespace for whose clients alone it counts.
+    pub(crate) fn source_namespace(&self) -> Option<&Arc<str>> {
+        self.conditions.as_ref()?.source_namespace.as_ref()
+    }
+
+    /// Takes every request: comes last among rules in order, as Istio does it when it merges VirtualServices.
+    pub(crate) fn catches_all(&self) -> bool {
+        self.conditions.is_none() && self.path.takes_all()
+    }
+
+    /// Exact before prefix before expression, as Istio ranks them; a rule without a path has the prefix `/`.
+    pub(crate) fn specificity(&self) -> Specificity {
+        let conditions = self.conditions.as_deref();
+        let count = |of: fn(&Conditions) -> usize| conditions.map_or(0, of);
+        Specificity {
+            of_clients: self.source_namespace().is_some(),
+            path: match self.path {
+                PathTest::Exact(_) => 3,
+                PathTest::Any | PathTest::Elements(_) | PathTest::Text(_) => 2,
+                PathTest::Regex(_) => 1,
+            },
+            path_length: self.path_length,
+            method: conditions.is_some_and(|c| c.method.is_some()),
+            headers: count(|c| c.headers.len() + c.without_headers.len()),
+            query: count(|c| c.query.len()),
+        }
     }
 
     pub(crate) fn test(&self, request: &RequestHead<'_>) -> Option<MatchedPath> {
@@ -122,6 +156,8 @@ impl PathTest {
             None => Self::Any,
             Some(PathMatch::Exact(text)) => Self::Exact(literal(text)),
             Some(PathMatch::Prefix(text)) => match text.strip_suffix('/') {
+                // Most routes by host alone have this one.
+                Some("") => Self::Any,
                 Some(elements) => Self::Elements(literal(&elements.into())),
                 None => Self::Elements(literal(text)),
             },
@@ -130,12 +166,22 @@ impl PathTest {
         })
     }
 
+    fn to_resource(&self) -> Option<PathMatch> {
+        Some(match self {
+            Self::Any => return None,
+            Self::Exact(text) => PathMatch::Exact(text.clone()),
+            Self::Elements(text) => PathMatch::Prefix(text.clone()),
+            Self::Text(text) => PathMatch::Text(text.clone()),
+            Self::Regex(regex) => PathMatch::Regex(written(regex).into()),
+        })
+    }
+
     fn takes_all(&self) -> bool {
         match self {
             Self::Any => true,
             Self::Elements(text) => text.is_empty(),
             Self::Text(text) => &**text == "/",
-            Self::Regex(regex) => regex.as_str() == r"\A(?:.*)\z",
+            Self::Regex(regex) => written(regex) == ".*",
             Self::Exact(_) => false,
         }
     }
@@ -174,26 +220,6 @@ fn equal(a: &[u8], b: &str, ignore_case: bool) -> bool {
     }
 }
 
-impl Specificity {
-    /// Exact before prefix before expression, as Istio ranks them; a rule without a path has the prefix `/`.
-    fn of(m: &Match) -> Self {
-        let (path, path_length) = match &m.path {
-            Some(PathMatch::Exact(text)) => (3, text.len()),
-            Some(PathMatch::Prefix(text) | PathMatch::Text(text)) => (2, text.len()),
-            Some(PathMatch::Regex(text)) => (1, text.len()),
-            None => (2, 1),
-        };
-        Self {
-            of_clients: m.source_namespace.is_some(),
-            path,
-            path_length,
-            method: m.method.is_some(),
-            headers: m.headers.len() + m.without_headers.len(),
-            query: m.query.len(),
-        }
-    }
-}
-
 impl Conditions {
     fn compile(m: &Match, patterns: &mut Patterns) -> Result<Option<Self>, PatternError> {
         let mut named = |list: &[NamedMatch]| -> Result<Vec<Named>, PatternError> {
@@ -218,6 +244,24 @@ impl Conditions {
             source_namespace: m.source_namespace.clone(),
         };
         Ok(conditions.any().then_some(conditions))
+    }
+
+    /// Without the path.
+    fn to_resource(&self) -> Match {
+        let text = |pattern: &Option<Pattern>| pattern.as_ref().map(Pattern::to_resource);
+        let named = |list: &[Named]| list.iter().map(Named::to_resource).collect();
+        Match {
+            path: None,
+            ignore_case: false,
+            method: text(&self.method),
+            scheme: text(&self.scheme),
+            authority: text(&self.authority),
+            headers: named(&self.headers),
+            without_headers: named(&self.without_headers),
+            query: named(&self.query),
+            port: self.port,
+            source_namespace: self.source_namespace.clone(),
+        }
     }
 
     fn any(&self) -> bool {
@@ -267,6 +311,14 @@ impl Named {
             },
             pattern: Pattern::compile(&named.value, patterns)?,
         })
+    }
+
+    fn to_resource(&self) -> NamedMatch {
+        let (Subject::Name(name) | Subject::Claim { name, .. }) = &self.subject;
+        NamedMatch {
+            name: name.clone(),
+            value: self.pattern.to_resource(),
+        }
     }
 
     fn holds(&self, request: &RequestHead<'_>) -> bool {

@@ -96,7 +96,7 @@ impl Limits {
         } else {
             CompiledMatch::compile_all(&resource.matches, &mut self.patterns)?
         };
-        let name: Arc<str> = resource.object.to_string().into();
+        let name = resource.object.text().clone();
         let old = self.policies.get(&name).cloned();
         let kept = |limit: &Limit| {
             let counters = old.iter().flat_map(|old| &old.counters);

@@ -121,7 +121,7 @@ pub enum RuleAction {
 }
 
 /// One of several destinations.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Backend {
     /// Relative.
@@ -162,7 +162,7 @@ pub struct Unroutable {
 }
 
 /// One step on the way of a request and its response.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Filter {
     /// On the way there.
@@ -184,7 +184,7 @@ pub enum Filter {
 }
 
 /// Set, then add, then remove (Gateway API's `HTTPHeaderFilter`). Names in lower case.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderEdits {
     /// Replaces what is there.
@@ -199,7 +199,7 @@ pub struct HeaderEdits {
 }
 
 /// What becomes of host and path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rewrite {
     /// The new host.
@@ -211,7 +211,7 @@ pub struct Rewrite {
 }
 
 /// How a path changes. The query stays.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum PathRewrite {
     /// All of it.
@@ -230,7 +230,7 @@ pub enum PathRewrite {
 }
 
 /// A copy of requests.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mirror {
     /// Where the copy goes.
@@ -240,7 +240,7 @@ pub struct Mirror {
 }
 
 /// A share of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fraction {
     /// Of [`Fraction::denominator`].
@@ -250,7 +250,7 @@ pub struct Fraction {
 }
 
 /// Cross-origin resource sharing (Fetch standard; HTTPRoute's `CORS` filter, VirtualService's `corsPolicy`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cors {
     /// Any of them.
@@ -277,7 +277,7 @@ pub struct Cors {
 }
 
 /// Trouble on purpose (VirtualService `fault`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
     /// First this.
@@ -289,7 +289,7 @@ pub struct Fault {
 }
 
 /// Waits before the request goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Delay {
     /// How long.
@@ -299,7 +299,7 @@ pub struct Delay {
 }
 
 /// Answers instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Abort {
     /// HTTP status; 200 with [`Abort::grpc`].
@@ -312,7 +312,7 @@ pub struct Abort {
 }
 
 /// Sends the client elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
@@ -413,6 +413,13 @@ pub struct RetryOn {
     /// These gRPC codes.
     #[serde(default)]
     pub grpc: Vec<u32>,
+}
+
+impl PathMatch {
+    pub(crate) fn text(&self) -> &Arc<str> {
+        let (Self::Exact(text) | Self::Prefix(text) | Self::Text(text) | Self::Regex(text)) = self;
+        text
+    }
 }
 
 impl HostPattern {

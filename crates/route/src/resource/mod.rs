@@ -25,27 +25,94 @@ pub use rate::{KeyPart, Limit, LimitScope, Rate, RateLimit};
 pub use stream::{StreamMatch, StreamRoute, StreamRule};
 pub use text::{HostPattern, NamedMatch, TextMatch};
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tulle_model::ServiceKey;
 
-/// The object of a user that a resource was made of.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectKey {
+/// The object of a user that a resource was made of: `Kind/namespace/name`, which is also the resource's name on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectKey(Arc<str>);
+
+impl ObjectKey {
+    /// Key of its parts: for example `HTTPRoute`, Kubernetes namespace and name.
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self(format!("{kind}/{namespace}/{name}").into())
+    }
+
+    /// Parses `Kind/namespace/name` without a copy; `None` unless all three are there.
+    pub fn shared(text: Arc<str>) -> Option<Self> {
+        let key = Self(text);
+        let (kind, namespace, name) = key.parts();
+        let whole = [kind, namespace, name].iter().all(|part| !part.is_empty());
+        whole.then_some(key)
+    }
+
+    /// `Kind/namespace/name`.
+    pub fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// For example `HTTPRoute`.
-    pub kind: Arc<str>,
+    pub fn kind(&self) -> &str {
+        self.parts().0
+    }
+
     /// Kubernetes namespace.
-    pub namespace: Arc<str>,
+    pub fn namespace(&self) -> &str {
+        self.parts().1
+    }
+
     /// Kubernetes name.
-    pub name: Arc<str>,
+    pub fn name(&self) -> &str {
+        self.parts().2
+    }
+
+    fn parts(&self) -> (&str, &str, &str) {
+        let (kind, rest) = self.0.split_once('/').unwrap_or_default();
+        let (namespace, name) = rest.split_once('/').unwrap_or_default();
+        (kind, namespace, name)
+    }
+}
+
+/// By kind, then namespace, then name.
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Borrow<str> for ObjectKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl std::fmt::Display for ObjectKey {
-    /// `Kind/namespace/name`: the name of the resource on the wire.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", self.kind, self.namespace, self.name)
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for ObjectKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Arc::<str>::deserialize(deserializer)?;
+        Self::shared(text)
+            .ok_or_else(|| serde::de::Error::custom("not of the form Kind/namespace/name"))
     }
 }
 

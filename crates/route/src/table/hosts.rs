@@ -1,21 +1,22 @@
 //! The hosts of one listener, or the one anonymous host of a service.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::Scope;
-use super::index::{Entry, Index};
-use crate::compiled::MatchedPath;
+use super::index::Index;
+use crate::compiled::{CompiledRule, MatchedPath};
 use crate::request::RequestHead;
 use crate::resource::HostPattern;
 
 /// Matches by host name. The most specific host that a request matches decides alone, as a virtual host does.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hosts {
-    exact: HashMap<Arc<str>, Arc<Index>>,
+    exact: HashMap<Arc<str>, Index>,
     /// By `.suffix`.
-    wildcards: HashMap<Arc<str>, Arc<Index>>,
-    any: Option<Arc<Index>>,
+    wildcards: HashMap<Arc<str>, Index>,
+    any: Option<Index>,
     /// Parents of routes that lead here.
     pub(super) attached: usize,
     /// Those of them that count for the clients of one namespace only.
@@ -24,41 +25,47 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// No host names at all is any host.
-    pub(super) fn insert(&mut self, hosts: &[HostPattern], entry: &Entry) {
+    pub(super) fn insert(&mut self, hosts: &[HostPattern], entry: &CompiledRule) {
         each_host(hosts, |host| {
-            let index = match host {
-                None => self.any.get_or_insert_default(),
-                Some(host) => match host.suffix() {
-                    Some(suffix) => self.wildcards.entry(suffix.into()).or_default(),
-                    None => self.exact.entry(host.0.clone()).or_default(),
-                },
+            let Some(host) = host else {
+                match &mut self.any {
+                    Some(index) => index.insert(entry.clone()),
+                    none => *none = Some(Index::new(entry.clone())),
+                }
+                return;
             };
-            Arc::make_mut(index).insert(entry.clone());
+            let (map, key) = match host.suffix() {
+                Some(suffix) => (&mut self.wildcards, suffix.into()),
+                None => (&mut self.exact, host.0.clone()),
+            };
+            match map.entry(key) {
+                Entry::Occupied(index) => index.into_mut().insert(entry.clone()),
+                Entry::Vacant(place) => {
+                    place.insert(Index::new(entry.clone()));
+                }
+            }
         });
     }
 
-    pub(super) fn remove(&mut self, hosts: &[HostPattern], entry: &Entry) {
+    pub(super) fn remove(&mut self, hosts: &[HostPattern], entry: &CompiledRule) {
         each_host(hosts, |host| {
             let Some(host) = host else {
-                if let Some(index) = &mut self.any {
-                    Arc::make_mut(index).remove(entry);
-                    if index.is_empty() {
-                        self.any = None;
-                    }
-                }
+                self.any.take_if(|index| !index.remove(entry));
                 return;
             };
             let (map, key) = match host.suffix() {
                 Some(suffix) => (&mut self.wildcards, suffix),
                 None => (&mut self.exact, &*host.0),
             };
-            if let Some(index) = map.get_mut(key) {
-                Arc::make_mut(index).remove(entry);
-                if index.is_empty() {
-                    map.remove(key);
-                }
+            if map.get_mut(key).is_some_and(|index| !index.remove(entry)) {
+                map.remove(key);
             }
         });
+    }
+
+    /// The text of a host that some route has already.
+    pub(super) fn text(&self, host: &str) -> Option<&Arc<str>> {
+        Some(self.exact.get_key_value(host)?.0)
     }
 
     /// Counts a route that leads here; `consumer` is the namespace for whose clients alone it does.
@@ -95,7 +102,7 @@ impl Hosts {
         &self,
         scope: Scope<'_>,
         request: &RequestHead<'_>,
-    ) -> Option<(&Entry, MatchedPath)> {
+    ) -> Option<(&CompiledRule, MatchedPath)> {
         let index = match scope {
             Scope::Service { .. } => self.any.as_ref(),
             Scope::Listener { .. } => self.most_specific(request.host),
@@ -103,7 +110,7 @@ impl Hosts {
         index?.find(request)
     }
 
-    fn most_specific(&self, host: &str) -> Option<&Arc<Index>> {
+    fn most_specific(&self, host: &str) -> Option<&Index> {
         if let Some(index) = self.exact.get(host) {
             return Some(index);
         }

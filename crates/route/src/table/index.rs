@@ -1,66 +1,48 @@
 //! Matches of one host in the order in which they win, found by path.
 
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::slice;
 use std::sync::Arc;
 
-use crate::compiled::{CompiledMatch, CompiledRule, MatchedPath, PathTest};
+use crate::compiled::{CompiledRule, MatchedPath, PathTest};
 use crate::limits::WALKED_MATCHES;
 use crate::request::RequestHead;
-use crate::resource::Precedence;
+use crate::resource::{ObjectKey, Precedence};
 
-/// One match of a rule.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    rule: Arc<CompiledRule>,
-    index: usize,
-}
+/// A rule by one of its matches, and how the path matched.
+pub(super) type Found<'a> = Option<(&'a CompiledRule, MatchedPath)>;
 
-impl Entry {
-    pub(super) fn new(rule: Arc<CompiledRule>, index: usize) -> Self {
-        Self { rule, index }
-    }
-
-    pub(super) fn rule(&self) -> &Arc<CompiledRule> {
-        &self.rule
-    }
-
-    fn alternative(&self) -> Option<&CompiledMatch> {
-        self.rule.matches.get(self.index)
-    }
-
+impl CompiledRule {
     fn test(&self, request: &RequestHead<'_>) -> Option<MatchedPath> {
-        self.alternative()?.test(request)
+        self.condition()?.test(request)
     }
 
-    /// Which of two matching entries wins: the lesser one.
+    /// Which of two that match wins: the lesser one.
     fn order(&self, other: &Self) -> Ordering {
-        let (Some(a), Some(b)) = (self.alternative(), other.alternative()) else {
+        let (Some(a), Some(b)) = (self.condition(), other.condition()) else {
             return Ordering::Equal;
         };
-        let (route_a, route_b) = (self.rule.route(), other.rule.route());
-        let by_kind = match (route_a.precedence, route_b.precedence) {
+        let by_kind = match (self.precedence(), other.precedence()) {
             (Precedence::InOrder, Precedence::Specific) => Ordering::Less,
             (Precedence::Specific, Precedence::InOrder) => Ordering::Greater,
-            (Precedence::InOrder, Precedence::InOrder) => a.catch_all.cmp(&b.catch_all),
-            (Precedence::Specific, Precedence::Specific) => b.specificity.cmp(&a.specificity),
+            (Precedence::InOrder, Precedence::InOrder) => a.catches_all().cmp(&b.catches_all()),
+            (Precedence::Specific, Precedence::Specific) => b.specificity().cmp(&a.specificity()),
         };
-        let (object_a, object_b) = (&route_a.object, &route_b.object);
+        fn name(object: &ObjectKey) -> (&str, &str, &str) {
+            (object.namespace(), object.name(), object.kind())
+        }
         by_kind
-            .then_with(|| route_a.created.cmp(&route_b.created))
-            .then_with(|| object_a.namespace.cmp(&object_b.namespace))
-            .then_with(|| object_a.name.cmp(&object_b.name))
-            .then_with(|| object_a.kind.cmp(&object_b.kind))
-            .then_with(|| self.rule.index().cmp(&other.rule.index()))
-            .then_with(|| self.index.cmp(&other.index))
+            .then_with(|| self.created().cmp(&other.created()))
+            .then_with(|| name(self.object()).cmp(&name(other.object())))
+            .then_with(|| self.index().cmp(&other.index()))
+            .then_with(|| self.alternative().cmp(&other.alternative()))
     }
 }
 
 /// The one that wins.
-pub(super) fn better<'a>(
-    a: Option<(&'a Entry, MatchedPath)>,
-    b: Option<(&'a Entry, MatchedPath)>,
-) -> Option<(&'a Entry, MatchedPath)> {
+pub(super) fn better<'a>(a: Found<'a>, b: Found<'a>) -> Found<'a> {
     match (a, b) {
         (Some(a), Some(b)) if b.0.order(a.0).is_lt() => Some(b),
         (Some(a), _) => Some(a),
@@ -68,50 +50,43 @@ pub(super) fn better<'a>(
     }
 }
 
-/// Entries, sorted; few are walked, many are found by path.
+/// Matches, sorted; few are walked, many are found by path. What is not touched is shared between copies of a table.
 #[derive(Clone, Debug)]
 pub(super) enum Index {
     Walked(Bucket),
-    ByPath(Box<ByPath>),
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Self::Walked(Bucket::default())
-    }
+    ByPath(Arc<ByPath>),
 }
 
 impl Index {
-    pub(super) fn insert(&mut self, entry: Entry) {
+    pub(super) fn new(rule: CompiledRule) -> Self {
+        Self::Walked(Bucket::One(rule))
+    }
+
+    pub(super) fn insert(&mut self, rule: CompiledRule) {
         match self {
-            Self::Walked(bucket) if bucket.0.len() < WALKED_MATCHES => bucket.insert(entry),
+            Self::Walked(bucket) if bucket.rules().len() < WALKED_MATCHES => bucket.insert(rule),
             Self::Walked(bucket) => {
                 let mut by_path = ByPath::default();
-                for old in std::mem::take(&mut bucket.0) {
-                    by_path.insert(old);
+                for old in bucket.rules() {
+                    by_path.insert(old.clone());
                 }
-                by_path.insert(entry);
-                *self = Self::ByPath(Box::new(by_path));
+                by_path.insert(rule);
+                *self = Self::ByPath(Arc::new(by_path));
             }
-            Self::ByPath(by_path) => by_path.insert(entry),
+            Self::ByPath(by_path) => Arc::make_mut(by_path).insert(rule),
         }
     }
 
-    pub(super) fn remove(&mut self, entry: &Entry) {
+    /// Whether anything is left.
+    #[must_use]
+    pub(super) fn remove(&mut self, rule: &CompiledRule) -> bool {
         match self {
-            Self::Walked(bucket) => bucket.remove(entry),
-            Self::ByPath(by_path) => by_path.remove(entry),
-        };
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Walked(bucket) => bucket.0.is_empty(),
-            Self::ByPath(by_path) => by_path.entries == 0,
+            Self::Walked(bucket) => bucket.remove(rule),
+            Self::ByPath(by_path) => Arc::make_mut(by_path).remove(rule),
         }
     }
 
-    pub(super) fn find(&self, request: &RequestHead<'_>) -> Option<(&Entry, MatchedPath)> {
+    pub(super) fn find(&self, request: &RequestHead<'_>) -> Found<'_> {
         match self {
             Self::Walked(bucket) => bucket.find(request, None),
             Self::ByPath(by_path) => by_path.find(request),
@@ -119,95 +94,128 @@ impl Index {
     }
 }
 
-/// Grows one by one.
-const SMALL_BUCKET: usize = 4;
-
-/// Sorted entries.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Bucket(Vec<Entry>);
+/// Sorted matches, at least one. Most hosts and paths have no more than that, and take no room of their own for it.
+#[derive(Clone, Debug)]
+pub(super) enum Bucket {
+    One(CompiledRule),
+    Many(Arc<Vec<CompiledRule>>),
+}
 
 impl Bucket {
-    fn insert(&mut self, entry: Entry) {
-        let at = self.0.partition_point(|other| other.order(&entry).is_lt());
-        // Most buckets stay small: room for four where one is needed adds up.
-        if self.0.len() < SMALL_BUCKET {
-            self.0.reserve_exact(1);
+    fn rules(&self) -> &[CompiledRule] {
+        match self {
+            Self::One(rule) => slice::from_ref(rule),
+            Self::Many(rules) => rules,
         }
-        self.0.insert(at, entry);
     }
 
-    /// Whether it was there.
-    fn remove(&mut self, entry: &Entry) -> bool {
-        let at = self.0.partition_point(|other| other.order(entry).is_lt());
-        let there = self
-            .0
-            .get(at)
-            .is_some_and(|other| other.order(entry).is_eq());
-        if there {
-            self.0.remove(at);
+    fn insert(&mut self, rule: CompiledRule) {
+        match self {
+            Self::One(one) => {
+                let mut both = vec![one.clone(), rule];
+                both.sort_by(CompiledRule::order);
+                *self = Self::Many(Arc::new(both));
+            }
+            Self::Many(rules) => {
+                let at = rules.partition_point(|other| other.order(&rule).is_lt());
+                Arc::make_mut(rules).insert(at, rule);
+            }
         }
-        there
+    }
+
+    /// Whether anything is left.
+    fn remove(&mut self, rule: &CompiledRule) -> bool {
+        match self {
+            Self::One(one) => one.order(rule).is_ne(),
+            Self::Many(rules) => {
+                if let Ok(at) = rules.binary_search_by(|other| other.order(rule)) {
+                    Arc::make_mut(rules).remove(at);
+                }
+                !rules.is_empty()
+            }
+        }
     }
 
     /// The first that matches, if it wins over `best`; else `best`.
-    fn find<'a>(
-        &'a self,
-        request: &RequestHead<'_>,
-        best: Option<(&'a Entry, MatchedPath)>,
-    ) -> Option<(&'a Entry, MatchedPath)> {
-        for entry in &self.0 {
-            if best.is_some_and(|(best, _)| best.order(entry).is_le()) {
+    fn find<'a>(&'a self, request: &RequestHead<'_>, best: Found<'a>) -> Found<'a> {
+        for rule in self.rules() {
+            if best.is_some_and(|(best, _)| best.order(rule).is_le()) {
                 return best;
             }
-            if let Some(matched) = entry.test(request) {
-                return Some((entry, matched));
+            if let Some(matched) = rule.test(request) {
+                return Some((rule, matched));
             }
         }
         best
     }
 }
 
-/// Entries by the path that they ask for.
+type Buckets = HashMap<Arc<str>, Bucket>;
+
+/// Whether the key is new.
+fn add(buckets: &mut Buckets, key: Arc<str>, rule: CompiledRule) -> bool {
+    match buckets.entry(key) {
+        Entry::Occupied(bucket) => {
+            bucket.into_mut().insert(rule);
+            false
+        }
+        Entry::Vacant(place) => {
+            place.insert(Bucket::One(rule));
+            true
+        }
+    }
+}
+
+/// Whether the key is gone.
+fn take(buckets: &mut Buckets, key: &str, rule: &CompiledRule) -> bool {
+    let bucket = buckets.get_mut(key);
+    bucket.is_some_and(|bucket| !bucket.remove(rule)) && buckets.remove(key).is_some()
+}
+
+/// Matches by the path that they ask for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ByPath {
-    exact: HashMap<Arc<str>, Bucket>,
+    exact: Buckets,
     elements: Prefixes,
     texts: Prefixes,
     /// Expressions, and paths that do not mind case.
-    rest: Bucket,
-    entries: usize,
+    rest: Option<Bucket>,
 }
 
 impl ByPath {
-    fn insert(&mut self, entry: Entry) {
-        self.entries += 1;
-        match Place::of(&entry) {
-            Place::Exact(path) => self.exact.entry(path).or_default().insert(entry),
-            Place::Elements(prefix) => self.elements.insert(prefix, entry),
-            Place::Text(prefix) => self.texts.insert(prefix, entry),
-            Place::Rest => self.rest.insert(entry),
+    fn insert(&mut self, rule: CompiledRule) {
+        match Place::of(&rule) {
+            Place::Exact(path) => {
+                add(&mut self.exact, path, rule);
+            }
+            Place::Elements(prefix) => self.elements.insert(prefix, rule),
+            Place::Text(prefix) => self.texts.insert(prefix, rule),
+            Place::Rest => match &mut self.rest {
+                Some(bucket) => bucket.insert(rule),
+                none => *none = Some(Bucket::One(rule)),
+            },
         }
     }
 
-    fn remove(&mut self, entry: &Entry) -> bool {
-        let removed = match Place::of(entry) {
+    /// Whether anything is left.
+    fn remove(&mut self, rule: &CompiledRule) -> bool {
+        match Place::of(rule) {
             Place::Exact(path) => {
-                let bucket = self.exact.get_mut(&path);
-                let removed = bucket.is_some_and(|bucket| bucket.remove(entry));
-                if self.exact.get(&path).is_some_and(|b| b.0.is_empty()) {
-                    self.exact.remove(&path);
-                }
-                removed
+                take(&mut self.exact, &path, rule);
             }
-            Place::Elements(prefix) => self.elements.remove(&prefix, entry),
-            Place::Text(prefix) => self.texts.remove(&prefix, entry),
-            Place::Rest => self.rest.remove(entry),
-        };
-        self.entries -= usize::from(removed);
-        removed
+            Place::Elements(prefix) => self.elements.remove(&prefix, rule),
+            Place::Text(prefix) => self.texts.remove(&prefix, rule),
+            Place::Rest => {
+                self.rest.take_if(|bucket| !bucket.remove(rule));
+            }
+        }
+        let prefixes = [&self.elements, &self.texts];
+        !self.exact.is_empty()
+            || self.rest.is_some()
+            || prefixes.iter().any(|p| !p.buckets.is_empty())
     }
 
-    fn find(&self, request: &RequestHead<'_>) -> Option<(&Entry, MatchedPath)> {
+    fn find(&self, request: &RequestHead<'_>) -> Found<'_> {
         let path = request.path;
         let exact = self.exact.get(path);
         let best = exact.and_then(|bucket| bucket.find(request, None));
@@ -217,11 +225,14 @@ impl ByPath {
         let best = self
             .texts
             .find(request, best, |length| path.is_char_boundary(length));
-        self.rest.find(request, best)
+        match &self.rest {
+            Some(rest) => rest.find(request, best),
+            None => best,
+        }
     }
 }
 
-/// Where an entry is kept.
+/// Where a match is kept.
 enum Place {
     Exact(Arc<str>),
     Elements(Arc<str>),
@@ -230,9 +241,9 @@ enum Place {
 }
 
 impl Place {
-    fn of(entry: &Entry) -> Self {
-        match entry.alternative() {
-            Some(alternative) if !alternative.ignore_case => match &alternative.path {
+    fn of(rule: &CompiledRule) -> Self {
+        match rule.condition() {
+            Some(condition) if !condition.ignore_case => match &condition.path {
                 PathTest::Any => Self::Elements("".into()),
                 PathTest::Exact(path) => Self::Exact(path.clone()),
                 PathTest::Elements(prefix) => Self::Elements(prefix.clone()),
@@ -244,50 +255,39 @@ impl Place {
     }
 }
 
-/// Entries by prefix. Only lengths that occur are looked at.
+/// Matches by prefix. Only lengths that occur are looked at.
 #[derive(Clone, Debug, Default)]
 struct Prefixes {
-    buckets: HashMap<Arc<str>, Bucket>,
+    buckets: Buckets,
     /// How many buckets have a prefix of this length.
     lengths: BTreeMap<usize, usize>,
 }
 
 impl Prefixes {
-    fn insert(&mut self, prefix: Arc<str>, entry: Entry) {
+    fn insert(&mut self, prefix: Arc<str>, rule: CompiledRule) {
         let length = prefix.len();
-        let lengths = &mut self.lengths;
-        self.buckets
-            .entry(prefix)
-            .or_insert_with(|| {
-                *lengths.entry(length).or_default() += 1;
-                Bucket::default()
-            })
-            .insert(entry);
+        if add(&mut self.buckets, prefix, rule) {
+            *self.lengths.entry(length).or_default() += 1;
+        }
     }
 
-    fn remove(&mut self, prefix: &str, entry: &Entry) -> bool {
-        let Some(bucket) = self.buckets.get_mut(prefix) else {
-            return false;
-        };
-        let removed = bucket.remove(entry);
-        if bucket.0.is_empty() {
-            self.buckets.remove(prefix);
-            if let Some(count) = self.lengths.get_mut(&prefix.len()) {
-                *count -= 1;
-                if *count == 0 {
-                    self.lengths.remove(&prefix.len());
-                }
+    fn remove(&mut self, prefix: &str, rule: &CompiledRule) {
+        if take(&mut self.buckets, prefix, rule)
+            && let Some(count) = self.lengths.get_mut(&prefix.len())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.lengths.remove(&prefix.len());
             }
         }
-        removed
     }
 
     fn find<'a>(
         &'a self,
         request: &RequestHead<'_>,
-        mut best: Option<(&'a Entry, MatchedPath)>,
+        mut best: Found<'a>,
         ends: impl Fn(usize) -> bool,
-    ) -> Option<(&'a Entry, MatchedPath)> {
+    ) -> Found<'a> {
         let lengths = self.lengths.range(..=request.path.len()).rev();
         for (length, _) in lengths.filter(|(length, _)| ends(**length)) {
             let prefix = request.path.get(..*length);
@@ -296,5 +296,16 @@ impl Prefixes {
             }
         }
         best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_match_takes_the_room_of_a_match() {
+        assert_eq!(size_of::<CompiledRule>(), 16);
+        assert_eq!(size_of::<Index>(), 16);
     }
 }

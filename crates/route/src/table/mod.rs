@@ -2,25 +2,27 @@
 
 mod hosts;
 mod index;
+mod shared;
 mod streams;
-mod texts;
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tulle_model::ServiceKey;
 
 pub use streams::{StreamFound, StreamLookup, StreamRequest};
 
-use crate::compiled::{CompiledRule, MatchedPath};
+use crate::compiled::{CompiledRule, MatchedPath, Route};
 use crate::error::RouteError;
 use crate::request::RequestHead;
-use crate::resource::{HttpRoute, ObjectKey, Parent, Precedence, RuleAction, StreamRoute};
+use crate::resource::{HttpRoute, ObjectKey, Parent, Precedence, StreamRoute};
 use crate::text::Patterns;
 use hosts::Hosts;
-use index::Entry;
+use index::Found;
+use shared::Shared;
 use streams::Streams;
-use texts::Texts;
 
 /// Routes by where they count. Cheap to clone: whoever updates changes a clone and publishes it whole. A clone's first change copies the
 /// tables' pointers once; what is not touched is shared.
@@ -31,20 +33,17 @@ pub struct Table {
 
 #[derive(Clone, Debug, Default)]
 struct Tables {
-    http: HashMap<Arc<str>, Compiled>,
-    streams: HashMap<Arc<str>, Arc<StreamRoute>>,
+    http: HashSet<ByName>,
+    streams: HashMap<ObjectKey, Arc<StreamRoute>>,
     http_scopes: Scopes<Hosts>,
     stream_scopes: Scopes<Streams>,
     patterns: Patterns,
-    texts: Texts,
+    shared: Shared,
 }
 
-/// A route and its rules.
+/// A route, found by the name of its object.
 #[derive(Clone, Debug)]
-struct Compiled {
-    route: Arc<HttpRoute>,
-    rules: Arc<[Arc<CompiledRule>]>,
-}
+struct ByName(Arc<Route>);
 
 /// One `T` for each listener, and for each service and port of it.
 #[derive(Clone, Debug)]
@@ -90,7 +89,7 @@ pub enum Lookup<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Routed<'a> {
     /// The rule.
-    pub rule: &'a Arc<CompiledRule>,
+    pub rule: &'a CompiledRule,
     /// How the path matched.
     pub matched: MatchedPath,
 }
@@ -114,44 +113,32 @@ impl<'a> Lookup<'a> {
 
 impl Table {
     /// Adds or replaces a route of requests. On an error the table is as it was: the last good route stays.
-    pub fn insert_http(&mut self, route: HttpRoute) -> Result<(), RouteError> {
+    pub fn insert_http(&mut self, mut route: HttpRoute) -> Result<(), RouteError> {
         let tables = Arc::make_mut(&mut self.tables);
-        let mut route = route;
-        tables.texts.share(&mut route.object, &mut route.parents);
-        compact(&mut route);
+        tables.share(&mut route.parents);
+        let mut route = Route::compile(route, &mut tables.patterns)?;
+        for backends in route.backends_mut() {
+            tables.shared.backends(backends);
+        }
         let route = Arc::new(route);
-        let name: Arc<str> = route.object.to_string().into();
-        let compile = |(index, rule)| {
-            CompiledRule::compile(&route, index, rule, &name, &mut tables.patterns).map(Arc::new)
-        };
-        let rules: Arc<[_]> = route
-            .rules
-            .iter()
-            .enumerate()
-            .map(compile)
-            .collect::<Result<_, _>>()?;
-        tables.remove_http(&name);
+        tables.remove_http(route.object.text());
         for parent in &route.parents {
-            for rule in rules.iter() {
-                for index in 0..rule.matches.len() {
-                    let hosts = tables.http_scopes.entry(parent);
-                    hosts.insert(hostnames(parent), &Entry::new(rule.clone(), index));
-                }
+            let hosts = tables.http_scopes.entry(parent);
+            for rule in CompiledRule::all(&route) {
+                hosts.insert(hostnames(parent), &rule);
             }
             // A route without rules still counts: what it is attached to has routes.
-            tables.http_scopes.entry(parent).attach(consumer(&route));
+            hosts.attach(consumer(&route));
         }
-        tables.http.insert(name, Compiled { route, rules });
+        tables.http.insert(ByName(route));
         Ok(())
     }
 
     /// Adds or replaces a route of connections.
-    pub fn insert_stream(&mut self, route: StreamRoute) {
+    pub fn insert_stream(&mut self, mut route: StreamRoute) {
         let tables = Arc::make_mut(&mut self.tables);
-        let name: Arc<str> = route.object.to_string().into();
-        tables.remove_stream(&name);
-        let mut route = route;
-        tables.texts.share(&mut route.object, &mut route.parents);
+        tables.remove_stream(route.object.text());
+        tables.share(&mut route.parents);
         let route = Arc::new(route);
         for parent in &route.parents {
             tables
@@ -159,23 +146,24 @@ impl Table {
                 .entry(parent)
                 .insert(&route, hostnames(parent));
         }
-        tables.streams.insert(name, route);
+        tables.streams.insert(route.object.clone(), route);
     }
 
-    /// Removes the route with this resource name (`Kind/namespace/name`), of either sort; false when there was none.
-    pub fn remove(&mut self, name: &str) -> bool {
-        if !self.tables.http.contains_key(name) && !self.tables.streams.contains_key(name) {
-            return false;
-        }
-        let tables = Arc::make_mut(&mut self.tables);
-        let http = tables.remove_http(name);
-        tables.remove_stream(name) || http
+    /// Removes the route of requests with this resource name (`Kind/namespace/name`); false when there was none.
+    pub fn remove_http(&mut self, name: &str) -> bool {
+        self.tables.http.contains(name) && Arc::make_mut(&mut self.tables).remove_http(name)
+    }
+
+    /// Removes the route of connections with this resource name; false when there was none. One object may have a route of each sort.
+    pub fn remove_stream(&mut self, name: &str) -> bool {
+        self.tables.streams.contains_key(name)
+            && Arc::make_mut(&mut self.tables).remove_stream(name)
     }
 
     /// The rule for a request.
     pub fn http(&self, scope: Scope<'_>, request: &RequestHead<'_>) -> Lookup<'_> {
         let mut lookup = Lookup::Unrouted;
-        let mut best: Option<(&Entry, MatchedPath)> = None;
+        let mut best: Found<'_> = None;
         self.tables.http_scopes.each(scope, |hosts| {
             if hosts.counts_for(request) {
                 lookup = Lookup::NoMatch;
@@ -183,11 +171,8 @@ impl Table {
             let found = hosts.find(scope, request);
             best = index::better(best, found);
         });
-        best.map_or(lookup, |(entry, matched)| {
-            Lookup::Routed(Routed {
-                rule: entry.rule(),
-                matched,
-            })
+        best.map_or(lookup, |(rule, matched)| {
+            Lookup::Routed(Routed { rule, matched })
         })
     }
 
@@ -214,9 +199,9 @@ impl Table {
         self.len() == 0
     }
 
-    /// The routes of requests, as they were received, in no order: for admin pages.
-    pub fn http_routes(&self) -> impl Iterator<Item = &Arc<HttpRoute>> {
-        self.tables.http.values().map(|compiled| &compiled.route)
+    /// The routes of requests, as they count (paths in canonical form), in no order: for admin pages.
+    pub fn http_routes(&self) -> impl Iterator<Item = HttpRoute> {
+        self.tables.http.iter().map(|route| route.0.to_resource())
     }
 
     /// The routes of connections, as they were received, in no order.
@@ -226,18 +211,33 @@ impl Table {
 }
 
 impl Tables {
-    fn remove_http(&mut self, name: &str) -> bool {
-        let Some(old) = self.http.remove(name) else {
-            return false;
-        };
-        for parent in &old.route.parents {
-            let hosts = self.http_scopes.entry(parent);
-            for rule in old.rules.iter() {
-                for index in 0..rule.matches.len() {
-                    hosts.remove(hostnames(parent), &Entry::new(rule.clone(), index));
+    /// Texts that other routes have are theirs; lists hold no room for more.
+    fn share(&mut self, parents: &mut [Parent]) {
+        self.shared.parents(parents);
+        for parent in parents {
+            let hosts = self.http_scopes.get(parent);
+            let Parent::Listener { hostnames, .. } = parent else {
+                continue;
+            };
+            hostnames.shrink_to_fit();
+            for host in hostnames {
+                if let Some(known) = hosts.and_then(|hosts| hosts.text(&host.0)) {
+                    host.0 = known.clone();
                 }
             }
-            hosts.detach(consumer(&old.route));
+        }
+    }
+
+    fn remove_http(&mut self, name: &str) -> bool {
+        let Some(ByName(old)) = self.http.take(name) else {
+            return false;
+        };
+        for parent in &old.parents {
+            let hosts = self.http_scopes.entry(parent);
+            for rule in CompiledRule::all(&old) {
+                hosts.remove(hostnames(parent), &rule);
+            }
+            hosts.detach(consumer(&old));
             let empty = hosts.attached == 0;
             if empty {
                 self.http_scopes.remove(parent);
@@ -262,33 +262,35 @@ impl Tables {
 }
 
 /// The namespace for whose clients alone a route counts: GAMMA's consumer routes, which are about somebody else's service.
-fn consumer(route: &HttpRoute) -> Option<&Arc<str>> {
+fn consumer(route: &Route) -> Option<&Arc<str>> {
     if route.precedence != Precedence::Specific {
         return None;
     }
-    let mut matches = route.rules.iter().flat_map(|rule| &rule.matches);
-    let first = matches.next()?.source_namespace.as_ref()?;
-    let same = matches.all(|m| m.source_namespace.as_ref() == Some(first));
+    let mut matches = route.matches();
+    let first = matches.next()?.source_namespace()?;
+    let same = matches.all(|m| m.source_namespace() == Some(first));
     same.then_some(first)
 }
 
-/// Decoding leaves room for more in every list, which is most of what a small route takes; here none will come.
-fn compact(route: &mut HttpRoute) {
-    for parent in &mut route.parents {
-        if let Parent::Listener { hostnames, .. } = parent {
-            hostnames.shrink_to_fit();
-        }
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        self.0.object.text()
     }
-    route.parents.shrink_to_fit();
-    for rule in &mut route.rules {
-        if let RuleAction::Forward(backends) = &mut rule.action {
-            backends.shrink_to_fit();
-        }
-        rule.matches.shrink_to_fit();
-        rule.filters.shrink_to_fit();
-    }
-    route.rules.shrink_to_fit();
 }
+
+impl Hash for ByName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.object.hash(state);
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.object == other.0.object
+    }
+}
+
+impl Eq for ByName {}
 
 fn hostnames(parent: &Parent) -> &[crate::resource::HostPattern] {
     match parent {
@@ -330,6 +332,18 @@ impl<T: Clone + Default> Scopes<T> {
             }
         };
         Arc::make_mut(shared)
+    }
+
+    fn get(&self, parent: &Parent) -> Option<&T> {
+        match parent {
+            Parent::Listener {
+                gateway, listener, ..
+            } => self.listeners.get(gateway)?.get(listener).map(|t| &**t),
+            Parent::Service { service, port } => {
+                let mut ports = self.services.get(service)?.iter();
+                ports.find(|(p, _)| p == port).map(|(_, t)| &**t)
+            }
+        }
     }
 
     fn remove(&mut self, parent: &Parent) {

@@ -31,11 +31,7 @@ pub(super) const SCOPE: Scope<'static> = Scope::Listener {
 };
 
 pub(super) fn key(name: &str) -> ObjectKey {
-    ObjectKey {
-        kind: "HTTPRoute".into(),
-        namespace: "infra".into(),
-        name: name.into(),
-    }
+    ObjectKey::new("HTTPRoute", "infra", name)
 }
 
 pub(super) fn listener(hosts: &[&str]) -> Parent {

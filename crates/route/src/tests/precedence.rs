@@ -276,7 +276,7 @@ proptest! {
             let name = key(&format!("route-{n}"));
             let is_new = routes.iter().any(|r| r.object == name);
             if *remove || !is_new {
-                changed.remove(&name.to_string());
+                changed.remove_http(&name.to_string());
                 left.retain(|r| r.object != name);
             }
         }
@@ -292,10 +292,7 @@ proptest! {
 fn ties_go_to_the_older_route_then_to_the_first_by_name() {
     let named_route = |namespace: &str, name: &str, created| HttpRoute {
         created,
-        object: ObjectKey {
-            namespace: namespace.into(),
-            ..key(name)
-        },
+        object: ObjectKey::new("HTTPRoute", namespace, name),
         ..route(
             name,
             &[],

@@ -30,10 +30,7 @@ fn limit(key: Vec<KeyPart>, rate: Rate) -> Limit {
 
 fn policy(name: &str, limits: Vec<Limit>) -> RateLimit {
     RateLimit {
-        object: ObjectKey {
-            kind: "RateLimitPolicy".into(),
-            ..key(name)
-        },
+        object: ObjectKey::new("RateLimitPolicy", "infra", name),
         targets: vec![Target::Waypoints],
         routes: vec![],
         matches: vec![],
@@ -91,7 +88,7 @@ fn a_burst_then_the_rate() {
         (refused.status, refused.retry_after),
         (429, Some(millis(100)))
     );
-    assert_eq!(&*refused.policy.name, "p");
+    assert_eq!(refused.policy.name(), "p");
     assert!(!passes(&limits, &request, 1099));
     assert!(passes(&limits, &request, 1100));
     assert!(!passes(&limits, &request, 1199));

@@ -7,10 +7,7 @@ use crate::{StreamLookup, StreamRequest};
 
 fn stream(name: &str, hosts: &[&str], matches: Vec<StreamMatch>) -> StreamRoute {
     StreamRoute {
-        object: ObjectKey {
-            kind: "TLSRoute".into(),
-            ..key(name)
-        },
+        object: ObjectKey::new("TLSRoute", "infra", name),
         parents: vec![listener(hosts)],
         created: 0,
         precedence: Precedence::Specific,
@@ -46,7 +43,7 @@ fn found(routes: Vec<StreamRoute>, request: &StreamRequest<'_>) -> String {
     match table.stream(SCOPE, request) {
         StreamLookup::Routed(found) => {
             assert_eq!(found.backends().len(), 1);
-            found.route.object.name.to_string()
+            found.route.object.name().to_string()
         }
         StreamLookup::NoMatch => "none".into(),
         StreamLookup::Unrouted => "unrouted".into(),
@@ -201,7 +198,7 @@ fn streams_come_and_go() {
             .routed()
             .is_some()
     );
-    assert!(table.remove("TLSRoute/infra/r"));
+    assert!(table.remove_stream("TLSRoute/infra/r"));
     assert!(matches!(
         table.stream(SCOPE, &asked(None)),
         StreamLookup::Unrouted
@@ -235,9 +232,21 @@ fn services_route_streams_too() {
             .unwrap()
             .route
             .object
-            .name
+            .name()
             .to_string()
     };
     assert_eq!(name(443), "a-port");
     assert_eq!(name(80), "all");
+}
+
+/// A VirtualService may route both.
+#[test]
+fn an_object_loses_one_sort_of_routes_and_keeps_the_other() {
+    let mut table = table([route("both", &[], vec![rule("http", vec![])])]);
+    let mut of_connections = stream("both", &[], vec![]);
+    of_connections.object = key("both");
+    table.insert_stream(of_connections);
+    assert!(table.remove_stream("HTTPRoute/infra/both"));
+    assert!(!table.remove_stream("HTTPRoute/infra/both"));
+    assert_eq!(winner(&table, SCOPE, &get("h", "/")), "http");
 }

@@ -74,9 +74,9 @@ fn consumers_routes_are_for_their_own_clients() {
     assert_eq!(winner(&table, scope, &from("apps", "/a/b")), "consumer");
     assert_eq!(winner(&table, scope, &from("other", "/a/b")), "producer");
     assert_eq!(winner(&table, scope, &from("other", "/c")), "404");
-    assert!(table.remove("HTTPRoute/infra/producer"));
+    assert!(table.remove_http("HTTPRoute/infra/producer"));
     assert_eq!(winner(&table, scope, &from("other", "/c")), "unrouted");
-    assert!(table.remove("HTTPRoute/infra/consumer"));
+    assert!(table.remove_http("HTTPRoute/infra/consumer"));
     assert!(table.is_empty());
 }
 
@@ -93,9 +93,9 @@ fn a_route_without_rules_is_still_a_route() {
         port: 80,
     };
     assert_eq!(winner(&table, scope, &get("h", "/")), "404");
-    assert!(table.remove("HTTPRoute/infra/empty"));
+    assert!(table.remove_http("HTTPRoute/infra/empty"));
     assert_eq!(winner(&table, scope, &get("h", "/")), "unrouted");
-    assert!(!table.remove("HTTPRoute/infra/empty"));
+    assert!(!table.remove_http("HTTPRoute/infra/empty"));
     assert!(table.is_empty());
 }
 
@@ -109,7 +109,7 @@ fn clones_do_not_see_later_changes() {
     let request = get("h", "/");
     assert_eq!(winner(&before, SCOPE, &request), "old");
     assert_eq!(winner(&table, SCOPE, &request), "new");
-    table.remove("HTTPRoute/infra/r");
+    table.remove_http("HTTPRoute/infra/r");
     assert_eq!(winner(&before, SCOPE, &request), "old");
     assert_eq!(before.http_routes().count(), 1);
     assert_eq!(table.http_routes().count(), 0);
@@ -150,7 +150,7 @@ fn five_thousand_hosts_and_five_thousand_paths() {
     assert_eq!(winner(&paths, SCOPE, &get("h", "/api/471")), "r471");
     assert_eq!(winner(&paths, SCOPE, &get("h", "/api/5000")), "404");
     for n in 0..4999 {
-        assert!(paths.remove(&format!("HTTPRoute/infra/r{n}")));
+        assert!(paths.remove_http(&format!("HTTPRoute/infra/r{n}")));
     }
     assert_eq!(winner(&paths, SCOPE, &get("h", "/api/4999")), "r4999");
     assert_eq!(winner(&paths, SCOPE, &get("h", "/api/4711")), "404");
@@ -186,11 +186,11 @@ fn a_rule_can_be_kept_when_its_route_is_gone() {
         .unwrap()
         .rule
         .clone();
-    table.remove("HTTPRoute/infra/r");
+    table.remove_http("HTTPRoute/infra/r");
     assert_eq!(rule.name().map(|n| &**n), Some("kept"));
     assert_eq!(rule.object(), &key("r"));
     assert_eq!(rule.backends().len(), 1);
-    assert_eq!((rule.index(), rule.rule().is_some()), (0, true));
+    assert_eq!(rule.index(), 0);
 }
 
 #[test]
@@ -211,39 +211,33 @@ fn logs_call_a_rule_by_its_name_or_by_that_of_its_object() {
 }
 
 #[test]
-fn no_list_of_a_route_holds_room_that_nobody_needs() {
-    let mut large = route("r", &["h"], vec![rule("r", vec![Match::default()])]);
-    large.parents.reserve(10);
-    large.rules.reserve(10);
-    for rule in &mut large.rules {
-        rule.matches.reserve(10);
-    }
-    let table = table([large]);
-    let held = table.http_routes().next().unwrap();
-    let rule = &held.rules[0];
-    assert_eq!((held.parents.capacity(), held.rules.capacity()), (1, 1));
-    assert_eq!(rule.matches.capacity(), 1);
-    let RuleAction::Forward(backends) = &rule.action else {
-        panic!("{rule:?}");
-    };
-    assert_eq!(backends.capacity(), backends.len());
-}
-
-#[test]
-fn equal_texts_are_held_once() {
+fn what_routes_have_in_common_is_held_once() {
     let table = table([
-        route("a", &["h"], vec![rule("a", vec![])]),
-        route("b", &["h"], vec![rule("b", vec![])]),
+        route("a", &["h"], vec![rule("same", vec![prefix("/a")])]),
+        route("b", &["h"], vec![rule("same", vec![prefix("/b")])]),
     ]);
-    let of = |name: &str| {
-        let found = table.http_routes().find(|r| &*r.object.name == name);
-        found.unwrap().clone()
+    let of = |path: &str| {
+        let request = get("h", path);
+        let found = table.http(SCOPE, &request.head()).routed().unwrap();
+        found.rule.backends().as_ptr()
     };
-    let (a, b) = (of("a"), of("b"));
-    assert!(Arc::ptr_eq(&a.object.namespace, &b.object.namespace));
-    match (&a.parents[0], &b.parents[0]) {
-        (Parent::Listener { gateway: a, .. }, Parent::Listener { gateway: b, .. }) => {
+    assert_eq!(of("/a"), of("/b"));
+    let mut parents = table.http_routes().map(|route| route.parents);
+    match (&parents.next().unwrap()[0], &parents.next().unwrap()[0]) {
+        (
+            Parent::Listener {
+                gateway: a,
+                hostnames: of_a,
+                ..
+            },
+            Parent::Listener {
+                gateway: b,
+                hostnames: of_b,
+                ..
+            },
+        ) => {
             assert!(Arc::ptr_eq(a, b));
+            assert!(Arc::ptr_eq(&of_a[0].0, &of_b[0].0));
         }
         other => panic!("{other:?}"),
     }

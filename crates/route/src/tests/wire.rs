@@ -85,7 +85,7 @@ fn routes_come_back_as_they_were_sent() {
 #[test]
 fn what_may_be_left_out_is_filled_in() {
     let json = r#"{
-        "object": {"kind": "HTTPRoute", "namespace": "n", "name": "r"},
+        "object": "HTTPRoute/n/r",
         "parents": [{"service": {"service": "n/s.n.svc.cluster.local", "port": null}}],
         "created": 7,
         "precedence": "inOrder",
@@ -161,6 +161,76 @@ fn limits_and_destinations_come_back_too() {
         subsets: vec![],
     };
     round_trip(&destination);
+}
+
+#[test]
+fn a_table_tells_what_it_was_told() {
+    let everything = Match {
+        ignore_case: true,
+        scheme: Some(TextMatch::Exact("https".into())),
+        authority: Some(TextMatch::Suffix(".a.com".into())),
+        without_headers: named(&[("y", "1")]),
+        query: vec![NamedMatch {
+            name: "q".into(),
+            value: TextMatch::Prefix("1".into()),
+        }],
+        port: Some(80),
+        source_namespace: Some("shop".into()),
+        ..headers(&[("@request.auth.claims.a.b", "c")])
+    };
+    let redirect = Redirect {
+        status: 301,
+        scheme: Some("https".into()),
+        host: None,
+        port: Some(8443),
+        port_of_scheme: false,
+        path: Some(PathRewrite::Full("/b".into())),
+    };
+    let respond = DirectResponse {
+        status: 503,
+        body: "no".into(),
+        headers: [("a".into(), "b".into())].into(),
+    };
+    let with = |matches, action| Rule {
+        action,
+        ..rule("r", matches)
+    };
+    let mut route = rich();
+    route.rules.extend([
+        rule("paths", vec![exact("/a"), text("/b"), regex("/c.*")]),
+        with(vec![prefix("/d")], RuleAction::Redirect(redirect)),
+        with(
+            vec![Match {
+                path: None,
+                ..everything
+            }],
+            RuleAction::Respond(respond),
+        ),
+    ]);
+    let told: Vec<HttpRoute> = table([route.clone()]).http_routes().collect();
+    assert_eq!(told, [route]);
+}
+
+#[test]
+fn names_of_objects_have_three_parts() {
+    let key = ObjectKey::new("HTTPRoute", "n", "r");
+    assert_eq!(
+        (key.kind(), key.namespace(), key.name()),
+        ("HTTPRoute", "n", "r")
+    );
+    assert_eq!(round_trip(&key), r#""HTTPRoute/n/r""#);
+    for other in [
+        "",
+        "HTTPRoute",
+        "HTTPRoute/n",
+        "HTTPRoute//r",
+        "/n/r",
+        "HTTPRoute/n/",
+    ] {
+        assert_eq!(ObjectKey::shared(other.into()), None, "{other}");
+    }
+    let longer = ObjectKey::new("HTTPRoute", "n-a", "a");
+    assert!(key < longer, "by part, not by letter");
 }
 
 #[test]

@@ -228,11 +228,7 @@ fn for_clients_of(rules: &mut Rules, namespace: &Arc<str>) {
 }
 
 fn resource(id: &RouteId, facts: &RouteFacts, parents: Vec<Parent>, rules: Rules) -> Resource {
-    let object = ObjectKey {
-        kind: id.kind.as_str().into(),
-        namespace: id.namespace.clone(),
-        name: id.name.clone(),
-    };
+    let object = ObjectKey::new(id.kind.as_str(), &id.namespace, &id.name);
     let created = facts.meta.created;
     let precedence = Precedence::Specific;
     match rules {

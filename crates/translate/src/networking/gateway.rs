@@ -359,11 +359,7 @@ fn to_https(proxy: &Name, key: &Arc<str>, listeners: Vec<(Arc<str>, Arc<str>)>) 
         path: None,
     };
     HttpRoute {
-        object: ObjectKey {
-            kind: "IstioGateway".into(),
-            namespace: proxy.0.clone(),
-            name: proxy.1.clone(),
-        },
+        object: ObjectKey::new("IstioGateway", &proxy.0, &proxy.1),
         parents: parents.collect(),
         created: i64::MIN,
         precedence: Precedence::InOrder,

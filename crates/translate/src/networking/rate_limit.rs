@@ -52,11 +52,7 @@ impl Cluster {
         )];
         if sound && !attachment.targets.is_empty() {
             let resource = RateLimit {
-                object: ObjectKey {
-                    kind: "RateLimitPolicy".into(),
-                    namespace: name.0.clone(),
-                    name: name.1.clone(),
-                },
+                object: ObjectKey::new("RateLimitPolicy", &name.0, &name.1),
                 targets: attachment.targets.clone(),
                 routes: Vec::new(),
                 matches,

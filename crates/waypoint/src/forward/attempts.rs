@@ -36,9 +36,9 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(exchange: &Exchange, head: &Parts, going: &Going<'_>, way: &Way) -> Self {
-        let rule = going.ruled.rule().and_then(|rule| rule.rule());
-        let retry = match rule.and_then(|rule| rule.retry.clone()) {
-            Some(retry) => retry,
+        let rule = going.ruled.rule();
+        let retry = match rule.and_then(|rule| rule.retry()) {
+            Some(retry) => retry.clone(),
             None => Retry {
                 attempts: exchange.snapshot.settings.default_retries,
                 // Where a key leads to an endpoint, another one is not as good.
@@ -46,7 +46,7 @@ impl Plan {
                 ..default_retry().clone()
             },
         };
-        let timeouts = rule.map(|rule| rule.timeouts).unwrap_or_default();
+        let timeouts = rule.map(|rule| rule.timeouts()).unwrap_or_default();
         let asked = exchange
             .grpc
             .then(|| grpc::timeout(&head.headers))

@@ -60,7 +60,7 @@ impl World {
         serve(&pod);
         let mut known = workload(&pod);
         known.tunnel = Tunnel::None;
-        known.services = vec![(self.web.key(), self.web.ports.clone())];
+        known.services = [(self.web.key(), self.web.ports.clone())].into();
         edit(&mut known);
         self.mesh.control.workload(&known);
         self.mesh.knows(&format!("Pod/shop/{name}"));
@@ -262,7 +262,7 @@ fn the_next_locality_serves_when_the_own_one_fails() {
         &[(15008, 15008, AppProtocol::Unknown)],
     );
     let mut me = workload(&world.mesh.waypoint);
-    me.services = vec![(own.key(), own.ports.clone())];
+    me.services = [(own.key(), own.ports.clone())].into();
     me.locality = region("here");
     world.mesh.control.workload(&me);
     for (name, at) in [("near", "here"), ("far", "second"), ("farther", "third")] {

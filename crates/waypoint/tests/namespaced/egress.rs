@@ -168,7 +168,7 @@ fn names_lead_to_whichever_address_answers_and_wildcards_to_the_requests_host() 
         known.addresses = Vec::new();
         known.hostname = name.into();
         known.tunnel = Tunnel::None;
-        known.services = vec![(service.key(), service.ports.clone())];
+        known.services = [(service.key(), service.ports.clone())].into();
         mesh.control.workload(&known);
         mesh.knows(&format!("ServiceEntry/{name}"));
     }
@@ -260,11 +260,7 @@ fn a_gateway_splits_between_the_two_waypoints_of_a_service() {
     mesh.application("first", &[&first]);
     mesh.application("canary", &[&canary]);
     let route = HttpRoute {
-        object: ObjectKey {
-            kind: "HTTPRoute".into(),
-            namespace: "shop".into(),
-            name: "web".into(),
-        },
+        object: ObjectKey::new("HTTPRoute", "shop", "web"),
         parents: vec![Parent::Listener {
             gateway: "shop/waypoint".into(),
             listener: "http".into(),

@@ -68,11 +68,7 @@ fn a_host_is_served_on_its_listener_and_no_other() {
 /// Everything of a host, to `web`.
 pub(crate) fn route(web: &tulle_model::Service, listener: &str, host: &str) -> HttpRoute {
     HttpRoute {
-        object: ObjectKey {
-            kind: "HTTPRoute".into(),
-            namespace: "shop".into(),
-            name: "web".into(),
-        },
+        object: ObjectKey::new("HTTPRoute", "shop", "web"),
         parents: vec![Parent::Listener {
             gateway: "shop/waypoint".into(),
             listener: listener.into(),

@@ -100,7 +100,7 @@ impl Mesh {
             &[(15008, 15008, AppProtocol::Unknown)],
         );
         let mut me = workload(&mesh.waypoint);
-        me.services = vec![(own.key(), own.ports.clone())];
+        me.services = [(own.key(), own.ports.clone())].into();
         mesh.control.service(&Service {
             waypoint: None,
             ..own
@@ -334,7 +334,7 @@ pub(crate) fn workload(pod: &Pod) -> Workload {
         canonical_revision: "v1".into(),
         workload_name: pod.name.as_str().into(),
         kind: WorkloadKind::Deployment,
-        services: Vec::new(),
+        services: [].into(),
         policies: Vec::new(),
         locality: Locality::default(),
         capacity: 1,

@@ -234,11 +234,7 @@ fn tokens_are_verified_and_their_claims_decide() {
 fn more_than_the_limit_is_answered_with_429() {
     let world = world();
     let limit = RateLimit {
-        object: ObjectKey {
-            kind: "RateLimitPolicy".into(),
-            namespace: "shop".into(),
-            name: "three".into(),
-        },
+        object: ObjectKey::new("RateLimitPolicy", "shop", "three"),
         targets: vec![Target::Service(world.web.key())],
         routes: Vec::new(),
         matches: Vec::new(),
@@ -287,7 +283,7 @@ impl World {
         let pod = self.mesh.pod(name);
         let mut at = workload(&pod);
         at.tunnel = tulle_model::Tunnel::None;
-        at.services = vec![(known.key(), known.ports.clone())];
+        at.services = [(known.key(), known.ports.clone())].into();
         self.mesh.control.workload(&at);
         self.mesh.knows(&format!("Pod/shop/{name}"));
         (known, pod)

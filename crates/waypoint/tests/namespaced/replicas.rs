@@ -45,15 +45,11 @@ fn world(burst: u32) -> World {
         "10.96.0.200",
         &[(15008, 15008, AppProtocol::Unknown)],
     );
-    known.services = vec![(own.key(), own.ports.clone())];
+    known.services = [(own.key(), own.ports.clone())].into();
     mesh.control.workload(&known);
     mesh.knows("Pod/shop/waypoint-2");
     let limit = RateLimit {
-        object: ObjectKey {
-            kind: "RateLimitPolicy".into(),
-            namespace: "shop".into(),
-            name: "together".into(),
-        },
+        object: ObjectKey::new("RateLimitPolicy", "shop", "together"),
         targets: vec![Target::Service(web.key())],
         routes: Vec::new(),
         matches: Vec::new(),
@@ -73,7 +69,7 @@ fn world(burst: u32) -> World {
     };
     mesh.control
         .put(RATE_LIMIT_TYPE, &limit.object.to_string(), &limit);
-    mesh.knows("\"together\"");
+    mesh.knows("/together\"");
     World {
         mesh,
         client,

@@ -69,11 +69,7 @@ impl Reviews {
 
 fn route(of: &Service, rules: Vec<Rule>) -> HttpRoute {
     HttpRoute {
-        object: ObjectKey {
-            kind: "HTTPRoute".into(),
-            namespace: "shop".into(),
-            name: "reviews".into(),
-        },
+        object: ObjectKey::new("HTTPRoute", "shop", "reviews"),
         parents: vec![Parent::Service {
             service: of.key(),
             port: None,
@@ -185,7 +181,7 @@ fn without_a_route_a_service_serves_itself_and_an_endpoint_outside_is_reached_in
     application::outside(&pod.netns, 8080, "plain");
     let mut known = workload(&pod);
     known.tunnel = tulle_model::Tunnel::None;
-    known.services = vec![(web.key(), web.ports.clone())];
+    known.services = [(web.key(), web.ports.clone())].into();
     mesh.control.workload(&known);
     let client = mesh.pod("client");
     mesh.knows("Pod/shop/plain");
@@ -347,7 +343,7 @@ fn an_endpoint_that_is_gone_is_exchanged_for_another() {
     // Nobody answers there, but the mesh thinks so.
     let pod = world.mesh.pod("ghost");
     let mut ghost = workload(&pod);
-    ghost.services = vec![(world.reviews.key(), world.reviews.ports.clone())];
+    ghost.services = [(world.reviews.key(), world.reviews.ports.clone())].into();
     world.mesh.control.workload(&ghost);
     world.mesh.knows("Pod/shop/ghost");
     for _ in 0..20 {
@@ -368,7 +364,7 @@ fn bytes_are_passed_on_and_counted() {
     application::echo(&pod.netns, 9000, "hello\n");
     let mut known = workload(&pod);
     known.tunnel = tulle_model::Tunnel::None;
-    known.services = vec![(bytes.key(), bytes.ports.clone())];
+    known.services = [(bytes.key(), bytes.ports.clone())].into();
     mesh.control.workload(&known);
     let client = mesh.pod("client");
     mesh.control.workload(&workload(&client));
@@ -391,11 +387,7 @@ fn bytes_are_passed_on_and_counted() {
 
     // A route that leads nowhere resets.
     let nowhere = StreamRoute {
-        object: ObjectKey {
-            kind: "TCPRoute".into(),
-            namespace: "shop".into(),
-            name: "bytes".into(),
-        },
+        object: ObjectKey::new("TCPRoute", "shop", "bytes"),
         parents: vec![Parent::Service {
             service: bytes.key(),
             port: Some(90),

@@ -70,13 +70,13 @@ impl Mesh {
         let mut own = service(kind, "proxy", Ipv4Addr::new(10, 96, 0, 1).into());
         own.waypoint = None;
         let mut me = workload("proxy", proxy, Tunnel::Hbone);
-        me.services = of(std::slice::from_ref(&own));
+        me.services = of(std::slice::from_ref(&own)).into();
         let tunnel = match kind {
             Kind::Gateway => Tunnel::None,
             Kind::Waypoint => Tunnel::Hbone,
         };
         let mut server = workload("server", application, tunnel);
-        server.services = of(&backends);
+        server.services = of(&backends).into();
         let routes = (0..routes).filter_map(|n| {
             let service = backends.get(n / ROUTES_PER_SERVICE)?;
             Some(route(kind, n, service))
@@ -169,7 +169,7 @@ fn workload(name: &str, ip: IpAddr, tunnel: Tunnel) -> Workload {
         canonical_revision: "v1".into(),
         workload_name: name.into(),
         kind: WorkloadKind::Deployment,
-        services: Vec::new(),
+        services: [].into(),
         policies: Vec::new(),
         locality: Locality::default(),
         capacity: 1,
@@ -193,11 +193,7 @@ fn route(kind: Kind, n: usize, service: &Service) -> HttpRoute {
         },
     };
     HttpRoute {
-        object: ObjectKey {
-            kind: "HTTPRoute".into(),
-            namespace: "bench".into(),
-            name: format!("r{n}").into(),
-        },
+        object: ObjectKey::new("HTTPRoute", "bench", &format!("r{n}")),
         parents: vec![parent],
         created: 0,
         precedence: Precedence::Specific,

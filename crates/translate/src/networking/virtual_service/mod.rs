@@ -132,15 +132,14 @@ impl Cluster {
         findings: &mut Findings,
     ) -> Outputs {
         let mut outputs = Outputs::new();
-        let key = |name: &Name| ObjectKey {
-            kind: "VirtualService".into(),
-            namespace: name.0.clone(),
-            name: match place {
-                Place::Mesh => name.1.clone(),
+        let key = |name: &Name| {
+            let own = match place {
+                Place::Mesh => name.1.to_string(),
                 Place::Gateway((namespace, gateway)) => {
-                    format!("{}@{namespace}.{gateway}", name.1).into()
+                    format!("{}@{namespace}.{gateway}", name.1)
                 }
-            },
+            };
+            ObjectKey::new("VirtualService", &name.0, &own)
         };
         let audience = || Audience::Gateways(at.audience.clone());
         if !at.http.is_empty() && !rules.is_empty() {
@@ -172,7 +171,8 @@ impl Cluster {
             };
             let mut object_key = key(name);
             if tls.is_empty() && *place != Place::Mesh {
-                object_key.name = format!("{}.tcp", object_key.name).into();
+                let own = format!("{}.tcp", object_key.name());
+                object_key = ObjectKey::new(object_key.kind(), object_key.namespace(), &own);
             }
             let route = StreamRoute {
                 object: object_key,
