@@ -62,7 +62,7 @@ pub(crate) fn workload(name: &str, namespace: &str, address: &str) -> Workload {
         canonical_revision: "v1".into(),
         workload_name: name.into(),
         kind: WorkloadKind::Deployment,
-        services: Vec::new(),
+        services: [].into(),
         policies: Vec::new(),
         locality: Locality::default(),
         capacity: 1,

@@ -1,40 +1,74 @@
-//! One copy of each text that many objects share.
+//! One copy of each value that many objects share.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
-/// Texts by value. Namespaces, nodes, service accounts and labels repeat by the thousand; uids do not and stay out.
+use crate::workload::Membership;
+
+/// Shared copies of what repeats by the thousand: namespaces, nodes, service accounts, labels; and the services of a workload,
+/// which all replicas have in common. Uids do not repeat and stay out.
 #[derive(Debug, Default)]
 pub struct Interner {
-    texts: HashSet<Arc<str>>,
-    sweep_at: usize,
+    texts: Shared<str>,
+    memberships: Shared<[Membership]>,
 }
 
-/// Below this many texts a sweep is not worth it.
-const SWEEP_MINIMUM: usize = 1024;
-
 impl Interner {
-    /// The shared copy of `text`. Now and then drops copies that nobody else holds, so that it cannot grow for ever.
+    /// The shared copy of `text`.
     pub fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some(shared) = self.texts.get(text) {
-            return shared.clone();
-        }
-        if self.texts.len() >= self.sweep_at.max(SWEEP_MINIMUM) {
-            self.texts.retain(|text| Arc::strong_count(text) > 1);
-            self.sweep_at = self.texts.len() * 2;
-        }
-        let shared: Arc<str> = text.into();
-        self.texts.insert(shared.clone());
-        shared
+        self.texts.copy_of(text)
+    }
+
+    /// The shared copy of the services of a workload.
+    pub fn memberships(&mut self, services: &[Membership]) -> Arc<[Membership]> {
+        self.memberships.copy_of(services)
     }
 
     /// How many texts are held.
     pub fn len(&self) -> usize {
-        self.texts.len()
+        self.texts.values.len()
     }
 
-    /// None is held.
+    /// No text is held.
     pub fn is_empty(&self) -> bool {
-        self.texts.is_empty()
+        self.texts.values.is_empty()
+    }
+}
+
+/// Values of one type. Now and then drops copies that nobody else holds, so that it cannot grow for ever.
+#[derive(Debug)]
+struct Shared<T: ?Sized> {
+    values: HashSet<Arc<T>>,
+    sweep_at: usize,
+}
+
+/// Below this many values a sweep is not worth it.
+const SWEEP_MINIMUM: usize = 1024;
+
+impl<T: ?Sized> Default for Shared<T> {
+    fn default() -> Self {
+        Self {
+            values: HashSet::new(),
+            sweep_at: SWEEP_MINIMUM,
+        }
+    }
+}
+
+impl<T: ?Sized + Eq + Hash> Shared<T> {
+    fn copy_of<'a>(&mut self, value: &'a T) -> Arc<T>
+    where
+        Arc<T>: From<&'a T>,
+    {
+        if let Some(shared) = self.values.get(value) {
+            return shared.clone();
+        }
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.values.len() * 2).max(SWEEP_MINIMUM);
+        }
+        let shared: Arc<T> = value.into();
+        self.values.insert(shared.clone());
+        shared
     }
 }

@@ -4,6 +4,7 @@
 //! proxy changes a private copy and publishes it whole; readers never see a half-applied update.
 
 mod balance;
+mod entry;
 mod identity;
 mod intern;
 mod mesh;
@@ -19,7 +20,8 @@ pub use service::{
     Service, ServiceKey, Visibility, WaypointUse, WeightedWaypoint,
 };
 pub use workload::{
-    GatewayAddress, GatewayDestination, Health, Locality, Tunnel, Workload, WorkloadKind,
+    GatewayAddress, GatewayDestination, Health, Locality, Membership, Tunnel, Workload,
+    WorkloadKind,
 };
 
 #[cfg(test)]

@@ -6,21 +6,22 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
 
+use crate::entry::{ByAddress, ByUid, Place};
 use crate::service::{NetworkAddress, Service, ServiceKey};
 use crate::workload::{GatewayAddress, GatewayDestination, Workload};
 
 /// Everything a proxy knows of the mesh at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    workloads: HashMap<Arc<str>, Arc<Workload>>,
-    by_address: HashMap<(Arc<str>, IpAddr), Arc<Workload>>,
+    workloads: HashMap<ByUid, ()>,
+    by_address: HashMap<ByAddress, ()>,
     services: HashMap<ServiceKey, Arc<Service>>,
     by_vip: HashMap<NetworkAddress, Arc<[ServiceKey]>>,
     /// By host name in lower case; `*.` begins a wildcard.
     by_host: HashMap<Arc<str>, Arc<[ServiceKey]>>,
     /// Ranges that are wider than one host, few as a rule, longest prefix first.
     wide: Arc<[NetworkAddress]>,
-    endpoints: HashMap<ServiceKey, OrdSet<Arc<str>>>,
+    endpoints: HashMap<ServiceKey, OrdSet<ByUid>>,
 }
 
 /// What an address means to the mesh.
@@ -40,35 +41,34 @@ impl Mesh {
         self.remove_workload(&workload.uid.clone());
         let workload = Arc::new(workload);
         if !workload.host_network {
-            for address in &workload.addresses {
-                self.by_address
-                    .insert((workload.network.clone(), *address), workload.clone());
+            for entry in ByAddress::all(&workload) {
+                self.by_address.insert(entry, ());
             }
         }
-        for (service, _) in &workload.services {
+        for (service, _) in workload.services.iter() {
             self.endpoints
                 .entry(service.clone())
                 .or_default()
-                .insert(workload.uid.clone());
+                .insert(ByUid(workload.clone()));
         }
-        self.workloads.insert(workload.uid.clone(), workload);
+        self.workloads.insert(ByUid(workload), ());
     }
 
     /// Removes a workload; false when it was not there.
     pub fn remove_workload(&mut self, uid: &str) -> bool {
-        let Some(old) = self.workloads.remove(uid) else {
+        let Some((ByUid(old), ())) = self.workloads.remove_with_key(uid) else {
             return false;
         };
-        for address in &old.addresses {
-            let key = (old.network.clone(), *address);
-            if self.by_address.get(&key).is_some_and(|w| w.uid == old.uid) {
-                self.by_address.remove(&key);
+        for entry in ByAddress::all(&old) {
+            let holder = self.by_address.get_key_value(&entry.place());
+            if holder.is_some_and(|(holder, ())| holder.workload.uid == old.uid) {
+                self.by_address.remove(&entry.place());
             }
         }
-        for (service, _) in &old.services {
-            if let Some(uids) = self.endpoints.get_mut(service) {
-                uids.remove(&old.uid);
-                if uids.is_empty() {
+        for (service, _) in old.services.iter() {
+            if let Some(endpoints) = self.endpoints.get_mut(service) {
+                endpoints.remove(&*old.uid);
+                if endpoints.is_empty() {
                     self.endpoints.remove(service);
                 }
             }
@@ -109,12 +109,18 @@ impl Mesh {
 
     /// A workload by uid.
     pub fn workload(&self, uid: &str) -> Option<&Arc<Workload>> {
-        self.workloads.get(uid)
+        let (ByUid(workload), ()) = self.workloads.get_key_value(uid)?;
+        Some(workload)
     }
 
     /// The workload that owns an address.
     pub fn workload_at(&self, network: &Arc<str>, address: IpAddr) -> Option<&Arc<Workload>> {
-        self.by_address.get(&(network.clone(), address))
+        let place = Place {
+            network,
+            address: Some(&address),
+        };
+        let (entry, ()) = self.by_address.get_key_value(&place)?;
+        Some(&entry.workload)
     }
 
     /// A service by key.
@@ -124,7 +130,7 @@ impl Mesh {
 
     /// All workloads, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.workloads.values()
+        self.workloads.keys().map(|ByUid(workload)| workload)
     }
 
     /// All services, in no order.
@@ -137,8 +143,8 @@ impl Mesh {
         self.endpoints
             .get(key)
             .into_iter()
-            .flat_map(|uids| uids.iter())
-            .filter_map(|uid| self.workloads.get(uid))
+            .flat_map(|endpoints| endpoints.iter())
+            .map(|ByUid(workload)| workload)
     }
 
     /// How many endpoints a service has, healthy or not.

@@ -45,8 +45,8 @@ pub struct Workload {
     pub workload_name: Arc<str>,
     /// The owner's kind.
     pub kind: WorkloadKind,
-    /// Ports by service that it belongs to.
-    pub services: Vec<(ServiceKey, Vec<Port>)>,
+    /// Ports by service that it belongs to: the same for all replicas, and shared by them.
+    pub services: Arc<[Membership]>,
     /// Names (`namespace/name`) of the policies that select it; namespace and mesh policies are found by scope.
     pub policies: Vec<Arc<str>>,
     /// Region, zone, subzone.
@@ -60,6 +60,9 @@ pub struct Workload {
     /// Gateway of its network, when that is another one.
     pub network_gateway: Option<Box<GatewayAddress>>,
 }
+
+/// A service that a workload belongs to, and the workload's ports for it.
+pub type Membership = (ServiceKey, Vec<Port>);
 
 impl Workload {
     /// The SPIFFE identity that its proxy presents.

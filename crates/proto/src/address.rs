@@ -76,11 +76,9 @@ fn workload_from(message: wire::Workload, texts: &mut Interner) -> Result<Worklo
     if message.uid.is_empty() {
         return Err(DecodeError::field(&object, "uid", "", "must not be empty"));
     }
-    let addresses = message
-        .addresses
-        .iter()
-        .map(|bytes| ip(&object, "addresses", bytes))
-        .collect::<Result<Vec<_>, _>>()?;
+    let addresses = all(message.addresses.iter(), |bytes| {
+        ip(&object, "addresses", bytes)
+    })?;
     let tunnel = match wire::TunnelProtocol::try_from(message.tunnel_protocol) {
         Ok(wire::TunnelProtocol::Hbone) => Tunnel::Hbone,
         // Sidecars accept plaintext where they are not strict; this proxy speaks no mTLS of theirs.
@@ -97,14 +95,10 @@ fn workload_from(message: wire::Workload, texts: &mut Interner) -> Result<Worklo
             return Err(DecodeError::field(&object, "network_mode", value, NEWER));
         }
     };
-    let mut services = message
-        .services
-        .iter()
-        .map(|(key, ports)| {
-            let key = service_key(&object, key, texts)?;
-            Ok((key, ports_from(&object, &ports.ports)?))
-        })
-        .collect::<Result<Vec<_>, DecodeError>>()?;
+    let mut services = all(message.services.iter(), |(key, ports)| {
+        let key = service_key(&object, key, texts)?;
+        Ok((key, ports_from(&object, &ports.ports)?))
+    })?;
     services.sort_by(|(a, _), (b, _)| a.cmp(b));
     let locality = message.locality.unwrap_or_default();
     Ok(Workload {
@@ -135,7 +129,7 @@ fn workload_from(message: wire::Workload, texts: &mut Interner) -> Result<Worklo
             Ok(wire::WorkloadType::Job) => WorkloadKind::Job,
             Ok(wire::WorkloadType::Pod) | Err(_) => WorkloadKind::Pod,
         },
-        services,
+        services: texts.memberships(&services),
         policies: message
             .authorization_policies
             .iter()
@@ -234,6 +228,19 @@ fn is_enforced(extensions: &[wire::Extension]) -> bool {
     extensions.iter().any(|e| e.name == ENFORCED_EXTENSION)
 }
 
+/// All of them, in exactly the memory that they need: collecting results begins with room for four, and workloads have one
+/// address and one service as a rule.
+fn all<T, U>(
+    items: impl ExactSizeIterator<Item = T>,
+    mut convert: impl FnMut(T) -> Result<U, DecodeError>,
+) -> Result<Vec<U>, DecodeError> {
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        all.push(convert(item)?);
+    }
+    Ok(all)
+}
+
 /// Why an enum value is refused.
 const NEWER: &str = "is unknown to this proxy; is the control plane newer?";
 
@@ -267,24 +274,21 @@ fn ports_from(object: &str, ports: &[wire::Port]) -> Result<Vec<Port>, DecodeErr
         u16::try_from(value)
             .map_err(|_| DecodeError::field(object, field, value, "is no port (0 to 65535)"))
     };
-    ports
-        .iter()
-        .map(|port| {
-            Ok(Port {
-                service_port: number(port.service_port, "service_port")?,
-                target_port: number(port.target_port, "target_port")?,
-                // A hint, so an unknown protocol does no harm.
-                protocol: match wire::AppProtocol::try_from(port.app_protocol) {
-                    Ok(wire::AppProtocol::Http11) => AppProtocol::Http11,
-                    Ok(wire::AppProtocol::Http2) => AppProtocol::Http2,
-                    Ok(wire::AppProtocol::Grpc) => AppProtocol::Grpc,
-                    Ok(wire::AppProtocol::Tcp) => AppProtocol::Tcp,
-                    Ok(wire::AppProtocol::Tls) => AppProtocol::Tls,
-                    Ok(wire::AppProtocol::Unknown) | Err(_) => AppProtocol::Unknown,
-                },
-            })
+    all(ports.iter(), |port| {
+        Ok(Port {
+            service_port: number(port.service_port, "service_port")?,
+            target_port: number(port.target_port, "target_port")?,
+            // A hint, so an unknown protocol does no harm.
+            protocol: match wire::AppProtocol::try_from(port.app_protocol) {
+                Ok(wire::AppProtocol::Http11) => AppProtocol::Http11,
+                Ok(wire::AppProtocol::Http2) => AppProtocol::Http2,
+                Ok(wire::AppProtocol::Grpc) => AppProtocol::Grpc,
+                Ok(wire::AppProtocol::Tcp) => AppProtocol::Tcp,
+                Ok(wire::AppProtocol::Tls) => AppProtocol::Tls,
+                Ok(wire::AppProtocol::Unknown) | Err(_) => AppProtocol::Unknown,
+            },
         })
-        .collect()
+    })
 }
 
 fn network_address(

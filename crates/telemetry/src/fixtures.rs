@@ -24,7 +24,7 @@ pub(crate) fn workload(name: &str) -> Arc<Workload> {
         canonical_revision: "v1".into(),
         workload_name: format!("{name}-v1").into(),
         kind: WorkloadKind::Deployment,
-        services: Vec::new(),
+        services: [].into(),
         policies: Vec::new(),
         locality: Locality {
             region: "r1".into(),

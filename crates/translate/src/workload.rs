@@ -122,7 +122,7 @@ impl WorkloadFacts {
             canonical_revision,
             workload_name: self.workload_name.clone(),
             kind: WorkloadKind::Pod,
-            services: around.services,
+            services: around.services.into(),
             policies: around.policies,
             locality: self
                 .locality

@@ -54,7 +54,7 @@ impl Own {
     pub(crate) fn find(mesh: &Mesh, namespace: &str, pod: &str) -> Self {
         let me = |w: &&Arc<Workload>| *w.name == *pod && *w.namespace == *namespace;
         let workload = mesh.workloads().find(me).cloned();
-        let services = workload.iter().flat_map(|w| &w.services);
+        let services = workload.iter().flat_map(|w| w.services.iter());
         let services: Vec<Arc<Service>> = services
             .filter_map(|(key, _)| mesh.service(key).cloned())
             .collect();

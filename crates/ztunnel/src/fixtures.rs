@@ -25,7 +25,7 @@ pub(crate) fn workload(name: &str, address: &str) -> Workload {
         canonical_revision: "v1".into(),
         workload_name: format!("{name}-v1").into(),
         kind: WorkloadKind::Deployment,
-        services: Vec::new(),
+        services: [].into(),
         policies: Vec::new(),
         locality: Locality::default(),
         capacity: 1,
@@ -62,8 +62,8 @@ pub(crate) fn port(service_port: u16, target_port: u16) -> Port {
 
 /// `workload` as an endpoint of `service`.
 pub(crate) fn endpoint(mut workload: Workload, service: &Service) -> Workload {
-    workload
-        .services
-        .push((service.key(), vec![port(80, 8080)]));
+    let own = [(service.key(), vec![port(80, 8080)])];
+    let all = workload.services.iter().cloned().chain(own);
+    workload.services = all.collect();
     workload
 }

@@ -126,7 +126,7 @@ fn a_headless_service_is_its_ready_endpoints() {
         ("db-1", "10.0.0.3", Health::Unhealthy),
     ] {
         let mut endpoint = workload(name, "default", address);
-        endpoint.services = vec![(headless.key(), Vec::new())];
+        endpoint.services = [(headless.key(), Vec::new())].into();
         endpoint.health = health;
         mesh.insert_workload(endpoint);
     }

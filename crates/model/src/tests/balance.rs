@@ -84,7 +84,7 @@ fn why_there_is_no_endpoint() {
         NoEndpoint::Unhealthy
     );
     let nameless = Workload {
-        services: vec![(plain.key(), vec![])],
+        services: [(plain.key(), vec![])].into(),
         ..workload("a", "10.0.0.1", &[])
     };
     assert_eq!(
@@ -93,7 +93,7 @@ fn why_there_is_no_endpoint() {
         "a port that did not resolve"
     );
     let zero = Workload {
-        services: vec![(plain.key(), vec![port(80, 0)])],
+        services: [(plain.key(), vec![port(80, 0)])].into(),
         ..workload("a", "10.0.0.1", &[])
     };
     assert_eq!(refuse(&mesh(&plain, [zero]), 80), NoEndpoint::Empty);

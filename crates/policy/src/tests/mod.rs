@@ -32,7 +32,7 @@ fn workload(namespace: &str, policies: &[&str]) -> Workload {
         canonical_revision: empty.clone(),
         workload_name: empty,
         kind: WorkloadKind::Pod,
-        services: Vec::new(),
+        services: [].into(),
         policies: policies.iter().map(|name| Arc::from(*name)).collect(),
         locality: Locality::default(),
         capacity: 1,

@@ -381,12 +381,13 @@ fn an_address_of_neither_kind_is_refused() {
 }
 
 #[test]
-fn texts_are_shared_between_resources() {
+fn texts_and_services_are_shared_between_resources() {
     let mut texts = Interner::default();
     let decode = |texts: &mut Interner, uid: &str| {
         let message = wire::Workload {
             uid: uid.into(),
             namespace: "same".into(),
+            services: [("same/web".into(), wire::PortList::default())].into(),
             ..wire::Workload::default()
         };
         let address = wire::Address {
@@ -399,4 +400,6 @@ fn texts_are_shared_between_resources() {
     };
     let (a, b) = (decode(&mut texts, "a"), decode(&mut texts, "b"));
     assert!(Arc::ptr_eq(&a.namespace, &b.namespace));
+    assert_eq!(a.services.len(), 1);
+    assert!(Arc::ptr_eq(&a.services, &b.services));
 }

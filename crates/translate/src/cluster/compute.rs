@@ -193,7 +193,7 @@ impl Cluster {
             canonical_revision: Arc::default(),
             workload_name: Arc::default(),
             kind: WorkloadKind::Pod,
-            services: vec![(service.key.clone(), ports.clone())],
+            services: [(service.key.clone(), ports.clone())].into(),
             policies: Vec::new(),
             locality: Locality::default(),
             capacity: 1,

@@ -50,7 +50,7 @@ fn workload(name: &str, ip: &str, of: &Service, tunnel: Tunnel) -> Workload {
         canonical_revision: "v1".into(),
         workload_name: name.into(),
         kind: WorkloadKind::Deployment,
-        services: vec![(of.key(), of.ports.clone())],
+        services: [(of.key(), of.ports.clone())].into(),
         policies: Vec::new(),
         locality: Locality::default(),
         capacity: 1,

@@ -29,7 +29,7 @@ fn mesh() -> Mesh {
     let mut own = service("wp", "10.96.0.50");
     own.ports = vec![hbone];
     let mut pod = workload("wp", "10.0.0.50");
-    pod.services = vec![(own.key(), vec![hbone])];
+    pod.services = [(own.key(), vec![hbone])].into();
     mesh.insert_service(own);
     mesh.insert_workload(pod);
     mesh
@@ -112,12 +112,13 @@ fn whichever_waypoint_of_the_services_of_a_port_is_right() {
     let (_, mut server) = web(&mut mesh, true);
     let mut other = service("other", "10.96.0.3");
     other.waypoint = Some(Box::new(gateway("wp2")));
-    server.services.push((other.key(), vec![port(81, 8080)]));
+    let further = [(other.key(), vec![port(81, 8080)])];
+    server.services = server.services.iter().cloned().chain(further).collect();
     mesh.insert_service(other);
     let mut own = service("wp2", "10.96.0.60");
     own.ports = vec![port(15008, 15008)];
     let mut pod = workload("wp2", "10.0.0.60");
-    pod.services = vec![(own.key(), vec![port(15008, 15008)])];
+    pod.services = [(own.key(), vec![port(15008, 15008)])].into();
     mesh.insert_service(own);
     mesh.insert_workload(pod);
     assert_eq!(ask(&mesh, &server, 8080, Some("wp2"), None), None);

@@ -360,7 +360,7 @@ pub(crate) fn workload(pod: &Pod) -> Workload {
         canonical_revision: "v1".into(),
         workload_name: pod.name.as_str().into(),
         kind: WorkloadKind::Deployment,
-        services: Vec::new(),
+        services: [].into(),
         policies: Vec::new(),
         locality: Locality::default(),
         capacity: 1,

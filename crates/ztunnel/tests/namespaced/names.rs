@@ -155,7 +155,7 @@ fn a_workload_that_has_only_a_name_is_found_by_the_resolver() {
     named.addresses.clear();
     named.hostname = "db.example.com".into();
     named.tunnel = Tunnel::None;
-    named.services = vec![(entry.key(), vec![port(8080)])];
+    named.services = [(entry.key(), vec![port(8080)])].into();
     mesh.control().put_workload(&named);
     mesh.control().put_service(&entry);
     let greeting = mesh.eventually("the named workload", || {

@@ -42,7 +42,7 @@ fn between_pods_everything_is_a_tunnel_and_the_server_sees_the_client() {
     mesh.enrol(&client);
     let mut known = workload(&server);
     let web = service("web", "10.96.0.1", 8080);
-    known.services = vec![(web.key(), vec![port(8080)])];
+    known.services = [(web.key(), vec![port(8080)])].into();
     mesh.enrol(&server);
     mesh.control().put_service(&web);
     mesh.control().put_workload(&known);
@@ -278,7 +278,7 @@ fn a_workload_without_tunnel_is_reached_in_plain() {
     let mut known = workload(&plain);
     known.tunnel = Tunnel::None;
     let web = service("web", "10.96.0.1", 8080);
-    known.services = vec![(web.key(), vec![port(8080)])];
+    known.services = [(web.key(), vec![port(8080)])].into();
     mesh.control().put_service(&web);
     mesh.control().put_workload(&known);
     mesh.eventually("the service", || {
@@ -323,7 +323,7 @@ fn a_dead_endpoint_is_exchanged_for_another() {
     mesh.control().put_service(&web);
     for pod in [&dead, &alive] {
         let mut known = workload(pod);
-        known.services = vec![(web.key(), vec![port(8080)])];
+        known.services = [(web.key(), vec![port(8080)])].into();
         mesh.control().put_workload(&known);
     }
     // `dead` says that it speaks HBONE, and nobody listens there.
@@ -552,7 +552,7 @@ fn a_pod_reaches_itself() {
     mesh.enrol(&pod);
     let web = service("web", "10.96.0.1", 8080);
     let mut known = workload(&pod);
-    known.services = vec![(web.key(), vec![port(8080)])];
+    known.services = [(web.key(), vec![port(8080)])].into();
     mesh.control().put_service(&web);
     mesh.control().put_workload(&known);
     talk(&pod.netns, to(pod.ip, 8080)).unwrap();

@@ -131,7 +131,7 @@ fn publish_waypoint(mesh: &Mesh, pod: &Pod, vip: &str) -> GatewayAddress {
     own.ports = vec![hbone_port()];
     let mut known = workload(pod);
     known.native_tunnel = true;
-    known.services = vec![(own.key(), vec![hbone_port()])];
+    known.services = [(own.key(), vec![hbone_port()])].into();
     mesh.control().put_service(&own);
     mesh.control().put_workload(&known);
     GatewayAddress {
@@ -145,7 +145,7 @@ fn web(server: &Pod, gateway: &GatewayAddress) -> (Service, Workload) {
     let mut web = service("web", "10.96.0.1", 8080);
     web.waypoint = Some(Box::new(gateway.clone()));
     let mut known = workload(server);
-    known.services = vec![(web.key(), vec![port(8080)])];
+    known.services = [(web.key(), vec![port(8080)])].into();
     (web, known)
 }
 

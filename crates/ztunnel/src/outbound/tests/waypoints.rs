@@ -38,7 +38,7 @@ fn waypoint(snapshot: &mut Snapshot, name: &str, vip: &str, pods: &[&str]) {
     for (n, address) in pods.iter().enumerate() {
         let mut pod = workload(&format!("{name}-{n}"), address);
         pod.service_account = name.into();
-        pod.services = vec![(own.key(), vec![hbone_port()])];
+        pod.services = [(own.key(), vec![hbone_port()])].into();
         snapshot.mesh.insert_workload(pod);
     }
     snapshot.mesh.insert_service(own);
@@ -99,7 +99,7 @@ fn the_waypoints_own_service_says_where_and_who() {
     own.ports = vec![hbone_port()];
     own.subject_alt_names = vec!["spiffe://cluster.local/ns/default/sa/old-wp".into()];
     let mut pod = workload("wp-0", "10.0.0.50");
-    pod.services = vec![(own.key(), vec![port(15008, 25008)])];
+    pod.services = [(own.key(), vec![port(15008, 25008)])].into();
     pod.service_account = "wp".into();
     snapshot.mesh.insert_workload(pod);
     snapshot.mesh.insert_service(own);
