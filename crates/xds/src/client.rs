@@ -54,7 +54,7 @@ pub fn gateway_types() -> Vec<String> {
 /// One resource that is new or has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {
-    /// Workload uid, `namespace/hostname`, or `namespace/name` of a policy.
+    /// Workload uid, `namespace/hostname`, or `namespace/name` of a policy. The client keeps it: sharing it costs nothing.
     pub name: Arc<str>,
     /// Opaque; may be empty.
     pub version: String,
@@ -203,6 +203,13 @@ impl Version {
 }
 
 impl Known {
+    /// The copy of a name that is kept here: names are long, and whoever takes a resource over may share it.
+    fn name(&self, type_url: &str, name: &str) -> Arc<str> {
+        let of = self.0.get(type_url);
+        let known = of.and_then(|table| table.get_key_value(name));
+        known.map_or_else(|| name.into(), |(name, _)| name.clone())
+    }
+
     fn versions(&self, type_url: &str) -> HashMap<String, String> {
         let of = self.0.get(type_url).into_iter().flatten();
         of.map(|(name, version)| (name.to_string(), version.to_text()))

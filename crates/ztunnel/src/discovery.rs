@@ -141,7 +141,11 @@ impl Discovery {
         let item = decode_address(&resource.body, &mut self.texts).map_err(|e| e.to_string())?;
         self.unconfirmed.addresses.remove(&*resource.name);
         match item {
-            AddressItem::Workload(workload) => {
+            AddressItem::Workload(mut workload) => {
+                if workload.uid == resource.name {
+                    // One copy for the snapshot and for the client.
+                    workload.uid = resource.name.clone();
+                }
                 snapshot.mesh.insert_workload(workload);
                 Ok(Effect::Ways)
             }

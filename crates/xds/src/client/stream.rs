@@ -1,7 +1,6 @@
 //! One stream, from connect to its end.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -127,7 +126,7 @@ impl Stream<'_> {
         let upserts: Vec<Resource> = resources
             .into_iter()
             .map(|resource| Resource {
-                name: Arc::from(resource.name),
+                name: known.name(&type_url, &resource.name),
                 version: resource.version,
                 // A missing body is an empty message: the handler knows whether that means anything.
                 body: resource.resource.unwrap_or_default().value,

@@ -55,6 +55,18 @@ fn what_is_known_is_what_was_accepted() {
 }
 
 #[test]
+fn a_name_that_is_known_is_not_copied_again() {
+    let mut known = Known::default();
+    let name = known.name("t", "a");
+    known.note("t", &[(name.clone(), "1".to_owned())], &[], &[]);
+    assert!(Arc::ptr_eq(&known.name("t", "a"), &name));
+    let again = known.name("t", "a");
+    known.note("t", &[(again, "2".to_owned())], &[], &[]);
+    assert!(Arc::ptr_eq(&known.name("t", "a"), &name), "after an update");
+    assert_eq!(&*known.name("t", "b"), "b");
+}
+
+#[test]
 fn a_complaint_is_short() {
     let many: Vec<_> = (0..100).map(|n| rejection(&n.to_string())).collect();
     let text = complaint(&many);

@@ -111,6 +111,25 @@ fn ready_when_both_types_are_complete() {
 }
 
 #[test]
+fn the_name_of_a_workload_is_kept_once() {
+    let (mut discovery, state, ..) = discovery();
+    let uid = "Kubernetes//Pod/default/a";
+    let known = resource(uid, encode_workload(&workload("a", "10.0.0.1")));
+    let other = resource("other", encode_workload(&workload("b", "10.0.0.2")));
+    discovery.update(addresses(vec![known.clone(), other], &[]));
+    let snapshot = state.load();
+    let kept = snapshot.mesh.workload(uid).unwrap();
+    assert!(Arc::ptr_eq(&kept.uid, &known.name));
+    // A name that is not the uid does not become it.
+    assert!(
+        snapshot
+            .mesh
+            .workload("Kubernetes//Pod/default/b")
+            .is_some()
+    );
+}
+
+#[test]
 fn what_a_predecessor_knew_is_used_until_the_control_plane_has_spoken() {
     let (mut discovery, state, ..) = discovery();
     discovery.restore(Contents {
