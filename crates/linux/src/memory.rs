@@ -1,21 +1,25 @@
 //! Sealed memory: a blob that one process hands to its successor and that nobody can change on the way.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
 use crate::limits::SEALED_BLOB;
 
-/// Copies `content` into an anonymous memory file that can no longer be written, grown, shrunk or unsealed.
+/// An anonymous memory file with what `write` writes, that can no longer be written, grown, shrunk or unsealed.
 ///
 /// # Errors
-/// When memory is short.
-pub fn seal(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+/// When memory is short, or `write` fails.
+pub fn seal(
+    name: &str,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(fd);
-    file.write_all(content)?;
+    let mut writer = BufWriter::new(File::from(fd));
+    write(&mut writer)?;
+    let file = writer.into_inner()?;
     fcntl_add_seals(&file, all_seals())?;
     Ok(file.into())
 }
@@ -50,18 +54,20 @@ fn invalid(why: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
     fn a_sealed_blob_comes_back_any_number_of_times() {
-        let fd = seal("tulle-test", b"snapshot").unwrap();
+        let fd = seal("tulle-test", |to| to.write_all(b"snapshot")).unwrap();
         assert_eq!(read_sealed(&fd).unwrap(), b"snapshot");
         assert_eq!(read_sealed(&fd).unwrap(), b"snapshot");
     }
 
     #[test]
     fn a_sealed_blob_cannot_be_written() {
-        let fd = seal("tulle-test", b"snapshot").unwrap();
+        let fd = seal("tulle-test", |to| to.write_all(b"snapshot")).unwrap();
         let mut file = File::from(fd);
         file.rewind().unwrap();
         assert!(file.write_all(b"x").is_err());

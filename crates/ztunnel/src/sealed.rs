@@ -1,6 +1,6 @@
 //! What a process leaves for its successor in sealed memory: the last snapshot, and the certificates with their keys.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,8 +104,11 @@ pub(crate) async fn keep(
         published.borrow_and_update();
         certificates_changed.borrow_and_update();
         let sealed = async {
-            put(&keeper, SNAPSHOT, &write_snapshot(&state.load())).await?;
-            put(&keeper, CERTIFICATES, &write_certificates(&certificates)).await
+            let snapshot = memory::seal(SNAPSHOT, |to| write_snapshot(&state.load(), to))?;
+            put(&keeper, SNAPSHOT, snapshot).await?;
+            let certificates =
+                memory::seal(CERTIFICATES, |to| write_certificates(&certificates, to))?;
+            put(&keeper, CERTIFICATES, certificates).await
         };
         if let Err(error) = sealed.await {
             tracing::warn!(%error, "cannot seal the state for a successor");
@@ -114,41 +117,39 @@ pub(crate) async fn keep(
     }
 }
 
-async fn put(keeper: &Client, key: &str, blob: &[u8]) -> io::Result<()> {
-    let fd: OwnedFd = memory::seal(key, blob)?;
+async fn put(keeper: &Client, key: &str, blob: OwnedFd) -> io::Result<()> {
     keeper
-        .put(key, &[fd.as_fd()])
+        .put(key, &[blob.as_fd()])
         .await
         .map_err(io::Error::other)
 }
 
-fn write_snapshot(snapshot: &Snapshot) -> Vec<u8> {
-    let mut blob = Vec::new();
+/// Resource by resource: all of them at once would be as large as the snapshot itself.
+fn write_snapshot(snapshot: &Snapshot, to: &mut impl Write) -> io::Result<()> {
     for policy in snapshot.policies.iter() {
-        record(&mut blob, POLICY, &encode_policy(policy));
+        record(to, POLICY, &encode_policy(policy))?;
     }
     for service in snapshot.mesh.services() {
-        record(&mut blob, ADDRESS, &encode_service(service));
+        record(to, ADDRESS, &encode_service(service))?;
     }
     for workload in snapshot.mesh.workloads() {
-        record(&mut blob, ADDRESS, &encode_workload(workload));
+        record(to, ADDRESS, &encode_workload(workload))?;
     }
-    blob
+    Ok(())
 }
 
-fn write_certificates(certificates: &Certificates) -> Vec<u8> {
-    let mut blob = Vec::new();
+fn write_certificates(certificates: &Certificates, to: &mut impl Write) -> io::Result<()> {
     for epoch in certificates.epochs() {
-        record(&mut blob, CREDENTIALS, &epoch.credentials.to_bytes());
+        record(to, CREDENTIALS, &epoch.credentials.to_bytes())?;
     }
-    blob
+    Ok(())
 }
 
-fn record(blob: &mut Vec<u8>, kind: u8, body: &[u8]) {
-    blob.push(kind);
-    // A resource is far below 4 GiB: it came in one message.
-    blob.extend(u32::try_from(body.len()).unwrap_or(0).to_be_bytes());
-    blob.extend(body);
+fn record(to: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+    to.write_all(&[kind])?;
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(body)
 }
 
 /// Kind and body of each record; ends early when the blob is damaged.

@@ -3,6 +3,12 @@ use tulle_policy::{Action, Match, Rule, Scope};
 use super::*;
 use crate::fixtures::{endpoint, service, workload};
 
+fn written(snapshot: &Snapshot) -> Vec<u8> {
+    let mut blob = Vec::new();
+    write_snapshot(snapshot, &mut blob).unwrap();
+    blob
+}
+
 #[test]
 fn a_snapshot_comes_back_as_it_was() {
     let mut snapshot = Snapshot::default();
@@ -19,7 +25,7 @@ fn a_snapshot_comes_back_as_it_was() {
     snapshot.mesh.insert_workload(a.clone());
     snapshot.mesh.insert_service(web.clone());
     snapshot.policies.insert(policy.clone());
-    let contents = read_contents(&write_snapshot(&snapshot));
+    let contents = read_contents(&written(&snapshot));
     assert_eq!(contents.workloads, [a]);
     assert_eq!(contents.services, [web]);
     assert_eq!(contents.policies, [policy]);
@@ -29,7 +35,7 @@ fn a_snapshot_comes_back_as_it_was() {
 fn a_damaged_blob_gives_what_is_whole() {
     let mut snapshot = Snapshot::default();
     snapshot.mesh.insert_workload(workload("a", "10.0.0.1"));
-    let blob = write_snapshot(&snapshot);
+    let blob = written(&snapshot);
     for length in 0..blob.len() {
         assert!(read_contents(&blob[..length]).workloads.is_empty());
     }
