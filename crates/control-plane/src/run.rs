@@ -131,6 +131,7 @@ async fn serve(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), 
         "metrics pages",
         admin::serve(listeners.metrics, pages),
     ));
+    tasks.spawn(named("giving memory back", tulle_daemon::settle()));
 
     let begin = async {
         let client = connect(&options).await?;

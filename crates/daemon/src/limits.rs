@@ -27,8 +27,8 @@ pub const WORKER_PROVED: Duration = Duration::from_secs(5);
 pub const DEATHS_WITHOUT_PAUSE: u32 = 3;
 /// After this time a process has done what is done only once.
 pub const SETTLED: Duration = Duration::from_secs(10);
-/// How often freed memory goes back to the kernel.
-pub const HEAP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often memory that is not needed goes back to the kernel.
+pub const RELEASE_INTERVAL: Duration = Duration::from_secs(60);
 /// First pause before restarting a worker that died early; doubles up to [`RESTART_PAUSE_MAX`].
 pub const RESTART_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause before a restart.

@@ -55,20 +55,21 @@ pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Gives back the memory of program text; what runs again is read again from the page cache, which usually still has it.
+/// Gives back the pages of mapped files, program text first of all; what is used again is read again from the page cache, which
+/// usually still has it.
 ///
-/// A process of ours runs most of its text once, at its start (TLS tables, parsing, manifests), and then a small part of it for
-/// months. Returns how many bytes of text are mapped.
+/// A process of ours runs most of its text once (TLS tables, parsing, manifests), and then a small part of it for months; the tables
+/// for relocation and unwinding are read once too. Returns how many bytes are mapped.
 ///
 /// # Errors
-/// When `/proc/self/maps` cannot be read, or the kernel refuses.
-pub fn release_text() -> io::Result<usize> {
-    let maps = std::fs::read_to_string("/proc/self/maps")?;
+/// When `/proc/self/smaps` cannot be read, or the kernel refuses.
+pub fn release_files() -> io::Result<usize> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps")?;
     let mut released = 0;
-    for range in maps.lines().filter_map(text_range) {
+    for range in clean_files(&smaps) {
         let start = std::ptr::without_provenance_mut(range.start);
-        // SAFETY: the range is a private, executable, never writable mapping of a file. Dropping its pages changes no byte that
-        // anybody can read: the next access maps the same bytes of the same file again.
+        // SAFETY: the range is a private mapping of a file that cannot be written and has no page of its own, in memory or in swap.
+        // Dropping its pages changes no byte that anybody can read: the next access maps the same bytes of the same file again.
         unsafe { madvise(start, range.len(), Advice::LinuxDontNeed)? };
         released += range.len();
     }
@@ -84,13 +85,38 @@ pub fn release_heap() {
     }
 }
 
-/// The addresses of a line of `/proc/PID/maps`, when it is program text of a file (`proc_pid_maps(5)`).
-fn text_range(line: &str) -> Option<Range<usize>> {
+/// The addresses of what in a `/proc/PID/smaps` maps a file, privately and not for writing, and differs from it in no page. What the
+/// loader relocated and made read-only afterwards does differ.
+fn clean_files(smaps: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut mapping = None;
+    // Pages of its own: in memory, and in swap.
+    let mut own = [None, None];
+    for line in smaps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let kib = |text: Option<&str>| text.and_then(|kib| kib.parse::<u64>().ok());
+        match fields.next() {
+            Some("Anonymous:") => own[0] = kib(fields.next()),
+            Some("Swap:") => own[1] = kib(fields.next()),
+            // The last line of each.
+            Some("VmFlags:") => {
+                found.extend(mapping.take().filter(|_| own == [Some(0), Some(0)]));
+                own = [None, None];
+            }
+            Some(name) if !name.ends_with(':') => mapping = file_range(line),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The addresses of a line of `/proc/PID/maps`, when it is a file's that is mapped privately and not for writing (`proc_pid_maps(5)`).
+fn file_range(line: &str) -> Option<Range<usize>> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let permissions = fields.next()?;
     let path = fields.nth(3)?;
-    if permissions != "r-xp" || !path.starts_with('/') {
+    if !matches!(permissions, "r-xp" | "r--p") || !path.starts_with('/') {
         return None;
     }
     let address = |text| usize::from_str_radix(text, 16).ok();
@@ -101,18 +127,41 @@ fn text_range(line: &str) -> Option<Range<usize>> {
 mod tests {
     use super::*;
 
+    const NONE: [Range<usize>; 0] = [];
+
     #[test]
-    fn only_text_of_files_is_released() {
-        let file = "55d0a000-55d0b000 r-xp 00001000 fd:01 1234   /usr/local/bin/tulle";
-        assert_eq!(text_range(file), Some(0x55d0_a000..0x55d0_b000));
+    fn only_unchanged_pages_of_files_are_released() {
+        let mapping = |header: &str, anonymous: u32, swap: u32| {
+            format!(
+                "{header}\nSize: 4 kB\nRss: 4 kB\nAnonymous: {anonymous} kB\nSwap: {swap} kB\nSwapPss: 0 kB\nVmFlags: rd mr\n"
+            )
+        };
+        let text = "55d0a000-55d0b000 r-xp 00001000 fd:01 1234   /usr/local/bin/tulle";
+        let tables = "55d09000-55d0a000 r--p 00000000 fd:01 1234   /usr/local/bin/tulle";
+        let both = mapping(tables, 0, 0) + &mapping(text, 0, 0);
+        assert_eq!(
+            clean_files(&both),
+            [0x55d0_9000..0x55d0_a000, 0x55d0_a000..0x55d0_b000]
+        );
+        assert_eq!(clean_files(&mapping(tables, 4, 0)), NONE, "relocated");
+        assert_eq!(
+            clean_files(&mapping(tables, 0, 4)),
+            NONE,
+            "relocated, swapped out"
+        );
+        let unknown = mapping(text, 0, 0).replace("Swap:", "Else:");
+        assert_eq!(clean_files(&unknown), NONE);
+        let after = mapping(tables, 0, 0) + &unknown;
+        assert_eq!(clean_files(&after), [0x55d0_9000..0x55d0_a000]);
         for other in [
-            "55d0a000-55d0b000 r--p 00001000 fd:01 1234   /usr/local/bin/tulle",
+            "55d0a000-55d0b000 rw-p 00001000 fd:01 1234   /usr/local/bin/tulle",
             "55d0a000-55d0b000 rwxp 00001000 fd:01 1234   /usr/local/bin/tulle",
+            "55d0a000-55d0b000 r--s 00001000 fd:01 1234   /usr/local/bin/tulle",
             "7ffc0000-7ffc1000 r-xp 00000000 00:00 0      [vdso]",
             "7ffc0000-7ffc1000 r-xp 00000000 00:00 0",
             "nonsense",
         ] {
-            assert_eq!(text_range(other), None, "{other}");
+            assert_eq!(clean_files(&mapping(other, 0, 0)), NONE, "{other}");
         }
     }
 
@@ -120,19 +169,22 @@ mod tests {
     fn what_was_released_runs_on() {
         let resident = || {
             let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-            let mut text = false;
+            let clean = clean_files(&smaps);
+            let mut counts = false;
             let mut sum = 0;
             for line in smaps.lines() {
-                if line.contains('-') && line.split(' ').count() > 4 {
-                    text = text_range(line).is_some();
-                } else if let (true, Some(rss)) = (text, line.strip_prefix("Rss:")) {
+                if let Some(range) = file_range(line) {
+                    counts = clean.contains(&range);
+                } else if line.split(' ').count() > 4 {
+                    counts = false;
+                } else if let (true, Some(rss)) = (counts, line.strip_prefix("Rss:")) {
                     sum += rss.trim_end_matches("kB").trim().parse::<usize>().unwrap();
                 }
             }
             sum
         };
         let before = resident();
-        assert!(release_text().unwrap() > before << 10);
+        assert!(release_files().unwrap() > before << 10);
         assert!(resident() <= before);
     }
 

@@ -101,6 +101,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     count_proxies(&zds, &metrics, &mut tasks);
     tasks.spawn(repair::run(agent.clone()));
     tasks.spawn(installer.clone().run());
+    tasks.spawn(tulle_daemon::settle());
     info!(node = options.node, "the node agent is at work");
 
     let signal = signals.next().await;

@@ -137,7 +137,7 @@ impl Keeper<'_> {
             tokio::select! {
                 () = &mut settled, if starting => {
                     starting = false;
-                    crate::settle::release_text();
+                    crate::settle::release_files();
                 }
                 received = socket.recv(&mut buffer) => match received {
                     Ok((0, _)) => return,
