@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::inotify;
+use rustix::io::Errno;
 
 use crate::{prerequisites, process};
 
@@ -66,6 +68,28 @@ fn kernel() -> Result<()> {
                 said.trim()
             ),
             lacks => bail!("a playground needs of the kernel: {lacks}"),
+        }
+    }
+    Ok(())
+}
+
+/// Fails when the kernel lets this user have fewer inotify instances than that, besides those in use: kubelet would end with "too
+/// many open files".
+pub(crate) fn inotify(needed: usize) -> Result<()> {
+    some_instances(needed, || inotify::init(inotify::CreateFlags::CLOEXEC))
+}
+
+fn some_instances<I>(needed: usize, open: impl Fn() -> Result<I, Errno>) -> Result<()> {
+    let mut opened = Vec::new();
+    while opened.len() < needed {
+        match open() {
+            Ok(instance) => opened.push(instance),
+            Err(Errno::MFILE) => bail!(
+                "inotify instances are used up: a playground needs {needed}, {} are left; run \
+                 `sysctl -w fs.inotify.max_user_instances=1024` (a file in /etc/sysctl.d keeps it), or take another playground down",
+                opened.len()
+            ),
+            Err(error) => return Err(error).context("trying inotify, which kubelet needs"),
         }
     }
     Ok(())

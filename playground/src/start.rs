@@ -42,6 +42,7 @@ impl Start {
         fs::create_dir_all(self.dir.join("log"))
             .with_context(|| format!("creating {}", self.dir.display()))?;
         preflight::free_disk(&self.dir, limits::FREE_DISK)?;
+        preflight::inotify(limits::INOTIFY_INSTANCES)?;
         let snapshotter = preflight::snapshotter(&self.dir)?;
         let subnets = progress.step("choose subnets, make bridge and links", |_| {
             let subnets = wiring::claim_subnets(&self.name, options.nodes, options.subnet)?;
