@@ -21,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming, SizeHint};
 use tokio::time::Instant;
 
+pub(crate) use asked::Rest;
 pub use channel::{Sender, channel};
 pub use error::BodyError;
 pub use replay::Replay;
@@ -77,12 +78,14 @@ impl Body {
         Self::of(Kind::Incoming(incoming))
     }
 
-    /// Of an HTTP/2 request.
-    pub(crate) fn asked(incoming: Incoming) -> Self {
+    /// Of an HTTP/2 request, and what an answer to it waits for.
+    pub(crate) fn asked(incoming: Incoming) -> (Self, Option<Rc<Rest>>) {
         if incoming.is_end_stream() {
-            return Self::empty();
+            return (Self::empty(), None);
         }
-        Self::of(Kind::Asked(asked::Asked::new(incoming)))
+        let rest = Rc::<Rest>::default();
+        let asked = asked::Asked::new(incoming, &rest);
+        (Self::of(Kind::Asked(asked)), Some(rest))
     }
 
     const fn of(kind: Kind) -> Self {

@@ -38,6 +38,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) const LINGER_BYTES: usize = 1 << 20;
 /// What a client still sends with a request that was answered without it: so much is read, for as long as [`LINGER`].
 pub(crate) const LEFTOVER_BYTES: usize = 64 << 10;
+/// How long an answer that did not want the rest of its request waits for the client to have sent it.
+pub(crate) const HELD_ANSWER: Duration = Duration::from_millis(50);
 /// Wasteful HTTP/2 frames (PING, SETTINGS, RST_STREAM, PRIORITY, empty DATA) that a client may send at once ...
 pub(crate) const FLOOD_BUDGET: u32 = 1000;
 /// ... how many it gets back per answered request ...

@@ -242,7 +242,13 @@ where
             self.control.begin();
         }
         let in_flight = InFlight(Rc::clone(&self.control));
-        let asked = self.asked(request);
+        let (head, incoming) = request.into_parts();
+        let (body, rest) = if http2 {
+            Body::asked(incoming)
+        } else {
+            (Body::incoming(incoming), None)
+        };
+        let asked = self.asked(head, body);
         let this = self.clone();
         Box::pin(async move {
             let (response, extended) = match asked {
@@ -257,6 +263,9 @@ where
                     (refusal.response(), false)
                 }
             };
+            if let Some(rest) = rest {
+                rest.is_read().await;
+            }
             Ok(this.answered(response, http2, extended, in_flight))
         })
     }
@@ -264,8 +273,7 @@ where
 
 impl<H> Exchange<H> {
     /// The request as the handler sees it.
-    fn asked(&self, request: ::http::Request<Incoming>) -> Result<Request, Refusal> {
-        let (mut head, incoming) = request.into_parts();
+    fn asked(&self, mut head: Parts, body: Body) -> Result<Request, Refusal> {
         let extended = head.extensions.remove::<hyper::ext::Protocol>();
         let on_upgrade = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let extended = extended.as_ref().map(hyper::ext::Protocol::as_str);
@@ -279,11 +287,6 @@ impl<H> Exchange<H> {
         if extended.is_some() {
             upgrade::request_from_http2(&mut head);
         }
-        let body = if head.version == Version::HTTP_2 {
-            Body::asked(incoming)
-        } else {
-            Body::incoming(incoming)
-        };
         let body = if grpc::is_grpc(&head.headers) {
             body
         } else {

@@ -561,3 +561,33 @@ fn a_small_request_that_is_answered_before_its_end_is_not_reset() {
         assert_eq!(ask(300_000).await, Some(h2::Reason::NO_ERROR));
     });
 }
+
+/// curl 7 may wait for ever for the end of an answer that comes while it still sends.
+#[test]
+fn an_answer_waits_a_moment_for_the_end_of_its_request() {
+    on_worker(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let handler = async |_unread| Response::new(Body::full("no such method"));
+            let stop = std::future::pending();
+            let _ = server::serve(tcp, &Settings::default(), stop, handler).await;
+        });
+        let tcp = TcpStream::connect(at).await.unwrap();
+        let (mut client, driver) = h2::client::handshake(tcp).await.unwrap();
+        tokio::task::spawn_local(driver);
+        let mut ask = || {
+            let request = Request::post("http://x/a.B/C").body(()).unwrap();
+            client.send_request(request, false).unwrap()
+        };
+        let (mut answer, mut body) = ask();
+        let early = tokio::time::timeout(Duration::from_millis(5), &mut answer).await;
+        assert!(early.is_err(), "answered in the middle of the request");
+        body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+        answer.await.unwrap();
+        // Who goes on sending gets the answer all the same.
+        let (answer, _open) = ask();
+        answer.await.unwrap();
+    });
+}

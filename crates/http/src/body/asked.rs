@@ -1,11 +1,14 @@
 //! The body of an HTTP/2 request.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming, SizeHint};
+use tokio::sync::Notify;
 
 use super::Frame;
 use crate::limits;
@@ -13,11 +16,28 @@ use crate::limits;
 /// What a client sends with its request. Where it is answered before all of that was read, a small rest is still read for a
 /// moment: a stream that is reset without an error behind its answer is in order (RFC 9113 §8.1), and yet curl 7 takes it for a
 /// failure when both come at once.
-pub(super) struct Asked(Option<Incoming>);
+pub(super) struct Asked(Option<Incoming>, Rc<Rest>);
+
+/// What is left of a request whose body nobody wants any more.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    being_read: Cell<bool>,
+    read: Notify,
+}
+
+impl Rest {
+    /// Until the client has sent it, or long enough: curl 7 may wait for ever for the end of an answer that comes while it sends.
+    pub(crate) async fn is_read(&self) {
+        if self.being_read.get() {
+            // An answer that does not wait is in order, too.
+            let _ = tokio::time::timeout(limits::HELD_ANSWER, self.read.notified()).await;
+        }
+    }
+}
 
 impl Asked {
-    pub(super) fn new(incoming: Incoming) -> Self {
-        Self(Some(incoming))
+    pub(super) fn new(incoming: Incoming, rest: &Rc<Rest>) -> Self {
+        Self(Some(incoming), Rc::clone(rest))
     }
 
     pub(super) fn poll_frame(
@@ -44,7 +64,13 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         if let (false, Some(rest)) = (self.is_end(), self.0.take()) {
-            tokio::task::spawn_local(tokio::time::timeout(limits::LINGER, read_out(rest)));
+            let told = Rc::clone(&self.1);
+            told.being_read.set(true);
+            tokio::task::spawn_local(async move {
+                // Whatever became of it, nobody waits any longer.
+                let _ = tokio::time::timeout(limits::LINGER, read_out(rest)).await;
+                told.read.notify_one();
+            });
         }
     }
 }
