@@ -356,6 +356,9 @@ impl Cluster {
             Some(service) if self.waypoints_of(service).is_empty() => format!(
                 "no waypoint serves {service}: label the Service or its namespace with istio.io/use-waypoint"
             ),
+            Some(service) if !self.heeding(&name.0, &[], service).is_empty() => format!(
+                "spec.exportTo names neither the namespace of {service} nor that of its waypoint"
+            ),
             Some(service) => format!(
                 "waypoints heed the namespaces of the service and of the waypoint only, and {} is neither for {service}",
                 name.0

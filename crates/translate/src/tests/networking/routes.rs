@@ -127,6 +127,10 @@ spec:
   http: [{route: [{destination: {host: reviews.default.svc.cluster.local}}]}]
 ---
 kind: VirtualService
+metadata: {name: for-others}
+spec: {hosts: [reviews], exportTo: [other], http: [{route: [{destination: {host: reviews}}]}]}
+---
+kind: VirtualService
 metadata: {name: nobody}
 spec: {hosts: [nobody.example.com], http: [{route: [{destination: {host: nobody.example.com}}]}]}
 ---
