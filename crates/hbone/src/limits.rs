@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use tulle_identity::channel::{MAX_PLAINTEXT, OVERHEAD};
+
 /// Receive window of a stream. Smaller than ztunnel's 4 MiB: a stream whose application does not read may hold this
-/// much of our memory, and connection credit is returned at receipt, so it is the only bound. 1 MiB fills 8 Gb/s at 1 ms.
-pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+/// much of our memory, and connection credit is returned at receipt, so it is the only bound. With less, one fast flow
+/// would stop for each confirmation (at half a window), which costs as much CPU as it costs time.
+pub(crate) const STREAM_WINDOW: u32 = 2 << 20;
 /// Receive window of a tunnel (as ztunnel).
 pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Largest frame we accept (as ztunnel).
@@ -39,8 +42,9 @@ pub(crate) const MAX_GOAWAY: usize = 16 << 10;
 pub(crate) const HEADERS_EXTRA: usize = 1 + 255 + 5;
 /// CONTINUATION frames of one header block.
 pub(crate) const MAX_CONTINUATIONS: usize = 32;
-/// What a worker reads from a tunnel's socket at once, and moves at once in a plain relay.
-pub(crate) const SCRATCH: usize = 256 << 10;
+/// What a worker reads from a tunnel's socket at once, and moves at once in a plain relay: all that a peer of our kind writes
+/// at once. A rest of a few bytes would need a system call of its own, and so would the record that it completes.
+pub(crate) const SCRATCH: usize = (BULK_RECORDS + 1) * (MAX_PLAINTEXT + OVERHEAD);
 /// Write buffers that a worker keeps.
 pub(crate) const SPARE_BUFFERS: usize = 4;
 /// Larger write buffers are not kept.

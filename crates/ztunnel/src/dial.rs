@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tulle_linux::{NetNs, socket};
 
 use crate::error::Failure;
-use crate::limits::DIAL_DEADLINE;
+use crate::limits::{DIAL_DEADLINE, REFUSAL_PAUSE};
 
 /// Connects to `to` from inside `netns`, within [`DIAL_DEADLINE`]; with `from`, the peer sees that address as the source.
 pub(crate) async fn dial(
@@ -33,6 +33,14 @@ pub(crate) async fn dial(
             hint,
         }),
     }
+}
+
+/// Refuses a connection that the kernel has already taken for its application: RST, but only once the application has said
+/// something, or has had the time to see that it is connected. Otherwise it may learn of the reset while it still connects,
+/// and say that nobody listens there.
+pub(crate) async fn refuse(stream: TcpStream) {
+    let _ = tokio::time::timeout(REFUSAL_PAUSE, stream.readable()).await;
+    reset(stream);
 }
 
 /// Closes with RST, so that the client learns of the failure and does not take it for an orderly end.

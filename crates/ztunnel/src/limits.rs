@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const LOCAL_WORKLOAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a TCP connection may take to come about (Istio's value).
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an application whose connection is refused has to see that it was connected at all.
+pub const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 /// Endpoints that are tried for one connection before it fails.
 pub const ENDPOINT_ATTEMPTS: usize = 3;
 /// Connections of one worker; beyond that the newest are refused.

@@ -15,7 +15,7 @@ use tulle_model::{Identity, Workload};
 use tulle_telemetry::Reporter;
 
 use crate::connections::Shown;
-use crate::dial::{dial, reset};
+use crate::dial::{dial, refuse};
 use crate::dns;
 use crate::error::{Failure, NETWORK_POLICY_HINT, relay_failure};
 use crate::limits::{CONNECTIONS_PER_WORKER, ENDPOINT_ATTEMPTS};
@@ -40,7 +40,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
         Ok(original) => original,
         Err((at, failure)) => {
             early_failure(Reporter::Source, source, at.unwrap_or(source), &failure);
-            return reset(app);
+            return refuse(app).await;
         }
     };
     let state = &worker.shared.state;
@@ -48,7 +48,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
         Ok(client) => client,
         Err(failure) => {
             early_failure(Reporter::Source, source, original, &failure);
-            return reset(app);
+            return refuse(app).await;
         }
     };
     // An endpoint that does not answer is exchanged for another as long as no byte was taken from the application.
@@ -63,7 +63,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
             Ok(route) => route,
             Err(failure) => {
                 early_failure(Reporter::Source, source, original, &failure);
-                return reset(app);
+                return refuse(app).await;
             }
         };
         let connecting = match look_up(&worker, &client, original, &mut route).await {
@@ -84,7 +84,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
             Ok(upstream) => break (report, shown, upstream),
             Err(failure) => {
                 report.end(&worker.shard, (0, 0), Some(&failure));
-                return reset(app);
+                return refuse(app).await;
             }
         }
     };
@@ -95,7 +95,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, pod: Arc<Pod>, app: TcpStream, sou
             (0, 0),
             Some(&Failure::Full(CONNECTIONS_PER_WORKER)),
         );
-        return reset(app);
+        return refuse(app).await;
     };
     let stopped = registered.stopped();
     let end = match upstream {

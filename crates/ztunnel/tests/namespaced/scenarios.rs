@@ -157,6 +157,11 @@ fn a_denial_is_a_reset_and_takes_effect_on_live_connections() {
         "{cut:?}"
     );
     assert!(is_reset(&client.netns, to(server.ip, 8080)));
+    // A client sees first that it is connected, and then the reset: it must not take it for a port where nobody listens.
+    let mut refused = connect(&client.netns, to(server.ip, 8080)).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(refused.take_error().unwrap().is_none());
+    assert!(echo(&mut refused, b"hello?").is_err());
     mesh.logged(&[
         "\terror\taccess\t",
         "direction=\"inbound\"",
@@ -173,7 +178,7 @@ fn a_denial_is_a_reset_and_takes_effect_on_live_connections() {
     let failed = |l: &str| {
         l.starts_with("istio_tcp_connections_failed_total{reporter=\"destination\"")
             && l.contains("response_flags=\"DENY\"")
-            && l.ends_with(" 2")
+            && l.ends_with(" 3")
     };
     assert!(metrics.lines().any(failed), "{metrics}");
 
