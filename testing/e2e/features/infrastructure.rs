@@ -189,10 +189,9 @@ fn generations(kubectl: &Kubectl) -> anyhow::Result<()> {
     let generation =
         || anyhow::Ok(kubectl.json("get gateway -n gw fixed")?["metadata"]["generation"].as_i64());
     let before = generation()?;
-    patch(
-        kubectl,
-        &serde_json::json!({"spec": {"infrastructure": {"labels": {"cost-centre": "8"}}}}),
-    )?;
+    // Nothing that the deployment is made of: no roll-out.
+    let to = serde_json::json!({"spec": {"allowedListeners": {"namespaces": {"selector": {"matchExpressions": []}}}}});
+    patch(kubectl, &to)?;
     ensure!(generation()? > before, "the change made no new generation");
     // It compares the generation of each, too.
     told(kubectl, FIXED)

@@ -1,5 +1,7 @@
 //! VirtualServices at the waypoint: several for one host, delegates, who sees them, and beside an HTTPRoute.
 
+use anyhow::ensure;
+
 use super::mesh::{CLIENT, CLIENT_ELSEWHERE, mesh_route, service};
 use super::traffic::mirrored;
 use super::{Feature, told, walk};
@@ -54,7 +56,12 @@ pub(super) fn routes(stage: &Stage) -> anyhow::Result<()> {
                     "Accepted",
                 ),
             ],
-        )
+        )?;
+        let why = kubectl.run(
+            "get virtualservice -n gw for-others -o=jsonpath={.status.conditions[0].message}",
+        )?;
+        ensure!(why.contains("exportTo"), "{why}");
+        Ok(())
     })
 }
 
