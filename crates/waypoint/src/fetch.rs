@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Uri, header};
 use ipnet::IpNet;
+use rand::seq::IteratorRandom as _;
 use tokio::net::lookup_host;
 use tulle_http::body::Body;
 use tulle_policy::jwt::{JwtRule, Keys};
@@ -22,21 +23,18 @@ use crate::upstream;
 use crate::worker::Worker;
 
 /// The key set of a rule, as text.
-pub(crate) async fn keys(
-    worker: &Rc<Worker>,
-    rule: &JwtRule,
-    name: &str,
-) -> Result<String, String> {
+pub(crate) async fn keys(worker: &Rc<Worker>, rule: &JwtRule) -> Result<String, String> {
     let url = match &rule.keys {
-        Keys::Discovery => discovered(worker, rule, name).await?,
-        Keys::Uri(_) | Keys::Inline(_) => name.to_owned(),
+        Keys::Discovery => discovered(worker, rule).await?,
+        Keys::Uri(url) => url.to_string(),
+        Keys::Inline(text) => return Ok(text.to_string()),
     };
     text(get(worker, &url, rule.timeout).await?)
 }
 
 /// OpenID Connect Discovery: the issuer says where its keys are.
-async fn discovered(worker: &Rc<Worker>, rule: &JwtRule, issuer: &str) -> Result<String, String> {
-    let base = issuer.trim_end_matches('/');
+async fn discovered(worker: &Rc<Worker>, rule: &JwtRule) -> Result<String, String> {
+    let base = rule.issuer.trim_end_matches('/');
     let url = format!("{base}/.well-known/openid-configuration");
     let found = text(get(worker, &url, rule.timeout).await?)?;
     let found: serde_json::Value =
@@ -74,7 +72,7 @@ async fn get(worker: &Rc<Worker>, url: &str, time: Duration) -> Result<Bytes, St
     let tls = secure.then(upstream::system_tls).transpose()?;
     let getting = async {
         let hop = way(worker, &snapshot, host, port).await?;
-        let tls = tls.as_ref().map(|tls| (tls, host));
+        let tls = tls.as_ref().map(|tls| (tls, bare(host)));
         let response = upstream::send_to(worker, &hop, request, tls)
             .await
             .map_err(|unsent| unsent.why.to_string())?;
@@ -100,8 +98,7 @@ async fn way(worker: &Worker, snapshot: &Snapshot, host: &str, port: u16) -> Res
             _ => Ok(hop),
         };
     }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found = lookup_host((bare, port))
+    let found = lookup_host((bare(host), port))
         .await
         .map_err(|_| format!("cannot resolve {host}"))?;
     let all: Vec<SocketAddr> = found.take(ISSUER_ADDRESSES).collect();
@@ -115,16 +112,22 @@ async fn way(worker: &Worker, snapshot: &Snapshot, host: &str, port: u16) -> Res
     Ok(Hop::Plain(*to))
 }
 
-/// An endpoint of the service that a host names, also without the cluster's domain.
+/// An address of IPv6 has brackets in a URL, and nowhere else.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// Any endpoint of the service that a host names, also without the cluster's domain.
 fn in_mesh(snapshot: &Snapshot, host: &str, port: u16) -> Option<Hop> {
     let domain = &snapshot.settings.cluster_domain;
     let long = [format!("{host}.{domain}"), format!("{host}.svc.{domain}")];
     let is_named = |name: &str| name == host || long.iter().any(|long| long == name);
     let service = snapshot.mesh.services().find(|s| is_named(&s.hostname))?;
     let key = service.key();
-    let mut all = snapshot.mesh.endpoints(&key);
-    let endpoint = all.find_map(|w| destination::endpoint_of(w, service, port))?;
-    Some(endpoint.hop)
+    let all = snapshot.mesh.endpoints(&key);
+    let usable = all.filter_map(|w| destination::endpoint_of(w, service, port));
+    // One that is broken is not asked each time.
+    Some(usable.choose(&mut rand::rng())?.hop)
 }
 
 fn allowed(address: IpAddr, blocked: &[IpNet]) -> Result<(), String> {

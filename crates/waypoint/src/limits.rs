@@ -41,8 +41,10 @@ pub const ENDPOINT_ATTEMPTS: usize = 3;
 pub const PEER_AUTHORITY: usize = 280;
 /// Text of a header that a peer sent on CONNECT and that is looked at.
 pub const PEER_HEADER: usize = 4096;
-/// What is written in one piece, though it is in several.
-pub const SMALL_MESSAGE: usize = 2048;
+/// A message up to this size is sent together with others.
+pub const SMALL_MESSAGE: usize = 4096;
+/// So many messages are sent together at most: the first of them waits for the last.
+pub const MESSAGES_TOGETHER: usize = 16;
 /// Buffer of one direction of a TCP connection.
 pub const RELAY_BUFFER: usize = 16 * 1024;
 /// The default number of workers at most, unless more are asked for.
@@ -61,8 +63,10 @@ pub const MIRRORS_PER_WORKER: usize = 1024;
 pub const MIRROR_DEADLINE: Duration = Duration::from_secs(15);
 /// Key sets of issuers.
 pub const KEYRINGS: usize = 1024;
-/// After this time, fetched keys are fetched again (Istio's value).
+/// After this time, fetched keys are fetched again, if the operator does not say (Istio's value).
 pub const KEYS_FRESH: Duration = Duration::from_secs(20 * 60);
+/// When known keys could not be fetched again, they are after this time (Istio's value).
+pub const KEYS_REPAIR: Duration = Duration::from_secs(60);
 /// After this time, keys are fetched again when a token names one that is not among them.
 pub const KEYS_NEWER: Duration = Duration::from_secs(10);
 /// Addresses of an issuer's host that are looked at.

@@ -11,7 +11,7 @@ use tulle_xds::endpoint::{Endpoint, RootSource};
 use tulle_xds::node::{NodeInfo, ProxyKind};
 
 use crate::error::Error;
-use crate::limits::DEFAULT_WORKERS;
+use crate::limits::{DEFAULT_WORKERS, KEYS_FRESH};
 
 /// How the proxy runs.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Options {
     pub post_quantum: bool,
     /// `BLOCKED_CIDRS_IN_JWKS_URIS`: networks where no keys of issuers are asked for.
     pub blocked_key_networks: Vec<IpNet>,
+    /// `PILOT_JWT_PUB_KEY_REFRESH_INTERVAL`: after this time, fetched keys of issuers are fetched again.
+    pub key_refresh: Duration,
     /// How long requests may go on after the process was asked to end.
     pub drain: Duration,
     /// Where HBONE is accepted, when we are a waypoint.
@@ -108,6 +110,9 @@ impl Options {
                 .unwrap_or(Duration::from_secs(24 * 3600)),
             post_quantum: any(&["COMPLIANCE_POLICY"]).is_some_and(|p| p == "pqc"),
             blocked_key_networks: networks(&vars, "BLOCKED_CIDRS_IN_JWKS_URIS")?,
+            key_refresh: seconds(&vars, "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL")?
+                .filter(|time| !time.is_zero())
+                .unwrap_or(KEYS_FRESH),
             drain: drain(&vars)?,
             hbone_port: contract::PORT_HBONE,
             admin_port: contract::PORT_ADMIN,

@@ -14,7 +14,7 @@ use tulle_linux::NetNs;
 use tulle_route::rate::Spent;
 
 /// Runs something for as long as the test program lives.
-fn run<F: Future<Output = ()> + 'static>(make: impl FnOnce() -> F + Send + 'static) {
+pub(crate) fn run<F: Future<Output = ()> + 'static>(make: impl FnOnce() -> F + Send + 'static) {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -24,7 +24,7 @@ fn run<F: Future<Output = ()> + 'static>(make: impl FnOnce() -> F + Send + 'stat
     });
 }
 
-fn listen(netns: &NetNs, port: u16) -> TcpListener {
+pub(crate) fn listen(netns: &NetNs, port: u16) -> TcpListener {
     let listener = netns
         .enter(|| TcpListener::bind(("0.0.0.0", port)))
         .unwrap()

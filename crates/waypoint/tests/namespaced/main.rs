@@ -17,6 +17,7 @@ mod destinations;
 mod egress;
 mod gateway;
 mod hostile;
+mod issuers;
 mod mesh;
 mod policies;
 mod replicas;

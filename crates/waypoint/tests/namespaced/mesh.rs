@@ -52,6 +52,11 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// A waypoint for services that is connected and ready, and serves nothing yet.
     pub(crate) fn waypoint() -> Self {
+        Self::waypoint_with(&[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn waypoint_with(environment: &[(&str, &str)]) -> Self {
         let role = Role::Waypoint {
             services: true,
             workloads: false,
@@ -64,10 +69,14 @@ impl Mesh {
             backend_certificate: None,
             client_identity: false,
         };
-        Self::start(&gateway)
+        Self::start_with(&gateway, environment)
     }
 
     pub(crate) fn start(gateway: &Gateway) -> Self {
+        Self::start_with(gateway, &[])
+    }
+
+    fn start_with(gateway: &Gateway, environment: &[(&str, &str)]) -> Self {
         assert_eq!(
             tulle_linux::process::effective_user(),
             0,
@@ -122,12 +131,12 @@ impl Mesh {
         mesh.control
             .put(TELEMETRY_TYPE, "shop/waypoint", &telemetry);
         mesh.control.put(GATEWAY_TYPE, "shop/waypoint", gateway);
-        mesh.start_proxy();
+        mesh.start_proxy(environment);
         mesh.ready();
         mesh
     }
 
-    fn start_proxy(&mut self) {
+    fn start_proxy(&mut self, environment: &[(&str, &str)]) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -149,6 +158,7 @@ impl Mesh {
             .env("POD_NAMESPACE", "shop")
             .env("SERVICE_ACCOUNT", "waypoint")
             .env("INSTANCE_IP", self.waypoint.ip.to_string())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
