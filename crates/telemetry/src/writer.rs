@@ -2,16 +2,18 @@
 
 use std::io::Write;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 
 use crate::access::AccessRecord;
 use crate::limits::{LOG_FLUSH, LOG_GATHER, LOG_QUEUE};
 use crate::registry::Registry;
 use crate::request_log::RequestRecord;
 
-static SENDER: OnceLock<SyncSender<Line>> = OnceLock::new();
+/// Bounded by [`WAITING`]: a channel with a bound of its own takes the memory of all its places at once.
+static SENDER: OnceLock<Sender<Line>> = OnceLock::new();
+/// Lines in the channel.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// What waits to be written.
@@ -28,7 +30,7 @@ pub(crate) enum Line {
 
 /// Starts the writer thread; false when it runs already or cannot start.
 pub(crate) fn start(json: bool) -> bool {
-    let (sender, receiver) = sync_channel(LOG_QUEUE);
+    let (sender, receiver) = channel();
     if SENDER.set(sender).is_err() {
         return false;
     }
@@ -41,26 +43,32 @@ pub(crate) fn start(json: bool) -> bool {
 
 /// Hands a line over, or drops and counts it. Never blocks.
 pub(crate) fn send(line: Line) {
-    let sent = SENDER.get().is_some_and(|s| s.try_send(line).is_ok());
-    if !sent {
+    let sender = SENDER.get();
+    if !sender.is_some_and(|sender| offer(sender, &WAITING, line)) {
         DROPPED.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// False when as many wait as may, or nobody takes them.
+fn offer<T>(sender: &Sender<T>, waiting: &AtomicUsize, what: T) -> bool {
+    let room = waiting.fetch_add(1, Ordering::Relaxed) < LOG_QUEUE;
+    let sent = room && sender.send(what).is_ok();
+    if !sent {
+        waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+    sent
 }
 
 /// Waits until everything so far is written, within [`LOG_FLUSH`].
 pub(crate) fn flush() {
     let Some(sender) = SENDER.get() else { return };
     let (done, waiting) = sync_channel(1);
-    let deadline = Instant::now() + LOG_FLUSH;
-    let mut line = Line::Flush(done);
-    while let Err(std::sync::mpsc::TrySendError::Full(back)) = sender.try_send(line) {
-        if Instant::now() > deadline {
-            return;
-        }
-        line = back;
-        std::thread::yield_now();
+    // However many wait: this is no line. Without a writer there is nothing to wait for.
+    WAITING.fetch_add(1, Ordering::Relaxed);
+    if sender.send(Line::Flush(done)).is_err() {
+        return;
     }
-    match waiting.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+    match waiting.recv_timeout(LOG_FLUSH) {
         Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {}
     }
 }
@@ -86,11 +94,8 @@ fn run(lines: &Receiver<Line>, json: bool) {
         if flushed.is_empty() {
             std::thread::sleep(LOG_GATHER);
         }
-        loop {
-            match lines.try_recv() {
-                Ok(line) => take(line, json, &mut batch, &mut flushed),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(line) = lines.try_recv() {
+            take(line, json, &mut batch, &mut flushed);
             if batch.len() >= WRITE_AT_ONCE {
                 write(&mut batch);
             }
@@ -104,6 +109,7 @@ fn run(lines: &Receiver<Line>, json: bool) {
 const WRITE_AT_ONCE: usize = 32 << 10;
 
 fn take(line: Line, json: bool, batch: &mut String, flushed: &mut Vec<SyncSender<()>>) {
+    WAITING.fetch_sub(1, Ordering::Relaxed);
     match line {
         Line::Text(text) => batch.push_str(&text),
         // Writing to a String cannot fail.
@@ -121,5 +127,26 @@ fn write(batch: &mut String) {
         drop(out.write_all(batch.as_bytes()).and_then(|()| out.flush()));
         batch.clear();
         batch.shrink_to(2 * WRITE_AT_ONCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_wait_than_may() {
+        let (sender, receiver) = channel();
+        let waiting = AtomicUsize::new(0);
+        let sent = (0..LOG_QUEUE + 3).filter(|n| offer(&sender, &waiting, *n));
+        assert_eq!(sent.count(), LOG_QUEUE);
+        assert_eq!(waiting.load(Ordering::Relaxed), LOG_QUEUE);
+        assert_eq!(receiver.recv(), Ok(0));
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        assert!(offer(&sender, &waiting, 0) && !offer(&sender, &waiting, 0));
+        drop(receiver);
+        waiting.store(0, Ordering::Relaxed);
+        assert!(!offer(&sender, &waiting, 0), "nobody takes it");
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
     }
 }
