@@ -6,7 +6,10 @@ fn used_up_inotify_instances_are_named_with_what_to_do() {
     let left = std::cell::Cell::new(3);
     let open = || match left.get() {
         0 => Err(Errno::MFILE),
-        n => Ok(left.set(n - 1)),
+        n => {
+            left.set(n - 1);
+            Ok(())
+        }
     };
     let error = some_instances(5, open).unwrap_err().to_string();
     assert!(
