@@ -309,3 +309,16 @@ fn of_backends(
     let compile = |backend: &Backend| Filters::compile(&backend.filters, patterns);
     backends.iter().map(compile).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_route_has_is_small() {
+        assert!(size_of::<Route>() <= 64);
+        assert!(size_of::<Parts>() <= 40);
+        assert!(size_of::<CompiledMatch>() <= 40);
+        assert!(size_of::<CompiledRule>() <= 16);
+    }
+}

@@ -242,3 +242,17 @@ fn what_routes_have_in_common_is_held_once() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn more_than_can_be_counted_is_refused_and_the_last_good_route_stays() {
+    let many = usize::from(u16::MAX) + 1;
+    for too_many in [
+        route("r", &[], vec![rule("many", vec![]); many]),
+        route("r", &[], vec![rule("many", vec![exact("/a"); many])]),
+    ] {
+        let mut table = table([route("r", &[], vec![rule("good", vec![])])]);
+        let error = table.insert_http(too_many).unwrap_err();
+        assert_eq!(error.fault, crate::RuleFault::TooMany);
+        assert_eq!(winner(&table, SCOPE, &get("h", "/a")), "good");
+    }
+}
