@@ -358,11 +358,11 @@ impl<I: Io> Gate<I> {
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
-    fn wrote(
+    fn wrote<T>(
         &mut self,
-        written: Poll<io::Result<usize>>,
+        written: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.blocked = None;
             return written;
@@ -444,7 +444,8 @@ impl<I: Io> AsyncWrite for Gate<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.wrote(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

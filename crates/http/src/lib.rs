@@ -21,7 +21,7 @@ pub mod upstream;
 
 pub use body::Body;
 pub use flag::Flag;
-pub use io::{BoxIo, Io};
+pub use io::{BoxIo, Io, Unsent};
 pub use server::Request;
 pub use upgrade::{Upgrade, Upgraded};
 

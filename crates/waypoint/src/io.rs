@@ -1,5 +1,7 @@
 //! Bytes from and to anywhere: one type, so that everything above is compiled once.
 
+mod tcp;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +12,9 @@ use tokio::net::TcpStream;
 use tulle_hbone::{Local, Remote};
 use tulle_identity::{backend, gateway};
 
-use crate::limits::SMALL_MESSAGE;
+use tcp::Tcp;
+
+pub(crate) use tcp::deliver;
 
 /// A connection, with what was read of it already.
 pub(crate) struct Io {
@@ -20,7 +24,7 @@ pub(crate) struct Io {
 }
 
 enum Inner {
-    Tcp(TcpStream),
+    Tcp(Tcp),
     /// In a tunnel of another worker, or of this one.
     Remote(Remote),
     /// In a tunnel of this worker.
@@ -33,7 +37,7 @@ enum Inner {
 
 impl From<TcpStream> for Io {
     fn from(inner: TcpStream) -> Self {
-        Self::new(Inner::Tcp(inner))
+        Self::new(Inner::Tcp(inner.into()))
     }
 }
 
@@ -78,8 +82,7 @@ impl Io {
     /// Closes with a reset rather than an end, where that can be told apart.
     pub(crate) fn reset(self) {
         if let Inner::Tcp(tcp) = &self.inner {
-            // A socket that is gone already needs no RST.
-            let _ = tulle_linux::socket::reset_on_close(tcp);
+            tcp.reset();
         }
     }
 }
@@ -95,27 +98,6 @@ macro_rules! inner {
             Inner::Client($io) => $call,
         }
     };
-}
-
-/// A message that is small, as most heads with their bodies are, costs the kernel less in one piece than in several.
-fn write_few(
-    tcp: Pin<&mut TcpStream>,
-    cx: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    if let [only] = slices {
-        return tcp.poll_write(cx, only);
-    }
-    if slices.iter().map(|s| s.len()).sum::<usize>() > SMALL_MESSAGE {
-        return tcp.poll_write_vectored(cx, slices);
-    }
-    let mut message = [0; SMALL_MESSAGE];
-    let mut end = 0;
-    for slice in slices {
-        message[end..end + slice.len()].copy_from_slice(slice);
-        end += slice.len();
-    }
-    tcp.poll_write(cx, &message[..end])
 }
 
 impl AsyncRead for Io {
@@ -144,13 +126,10 @@ impl AsyncWrite for Io {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Inner::Tcp(tcp) = &mut self.inner {
-            return write_few(Pin::new(tcp), cx, slices);
-        }
         inner!(self, io => Pin::new(io).poll_write_vectored(cx, slices))
     }
 

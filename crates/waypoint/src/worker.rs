@@ -25,6 +25,7 @@ use crate::board::Board;
 use crate::connection;
 use crate::destination::{Destination, DestinationKey, Destinations, NoDestination};
 use crate::inbound::Arrival;
+use crate::io;
 use crate::keyring::Keyring;
 use crate::limits::{CONNECTIONS_PER_WORKER, CURSORS, DESTINATIONS, FAREWELL, LAST_TURN};
 use crate::listener::ListenerTls;
@@ -278,6 +279,7 @@ fn wanted(snapshot: &Snapshot, hbone: u16) -> BTreeMap<u16, Arriving> {
 pub(crate) async fn run(shared: Arc<Shared>, index: usize, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Rc::new(Worker::new(shared, index));
     tokio::task::spawn_local(keep_counting(worker.clone()));
+    tokio::task::spawn_local(io::deliver());
     if index == 0 {
         tokio::task::spawn_local(replicas::tell(worker.clone()));
     }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::io::BoxIo;
+use crate::io::{BoxIo, Unsent};
 
 /// Counts what is written.
 pub(super) struct Meter {
@@ -39,6 +39,16 @@ impl Meter {
         if let Poll::Ready(Ok(n)) = polled {
             self.written.set(self.written.get() + n as u64);
         }
+        self.uncount(polled)
+    }
+
+    /// What could not be sent after all cannot have been seen.
+    fn uncount<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &polled
+            && let Some(Unsent(n)) = error.get_ref().and_then(|why| why.downcast_ref())
+        {
+            self.written.set(self.written.get().saturating_sub(*n));
+        }
         polled
     }
 }
@@ -50,7 +60,8 @@ impl AsyncRead for Meter {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
+            let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+            return self.uncount(read);
         }
         let n = self.unread.len().min(buffer.remaining());
         buffer.put_slice(&self.unread[..n]);
@@ -83,7 +94,8 @@ impl AsyncWrite for Meter {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.uncount(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
