@@ -209,7 +209,9 @@ fn write<E>(outgoing: Outgoing, protocol: Protocol) -> Result<Written, Failure<E
         ..
     } = outgoing;
     agree_on_length(&mut head.headers, &body);
-    let key = head.headers.get(SEC_WEBSOCKET_KEY).cloned();
+    let key = upgrade
+        .as_ref()
+        .and_then(|_| head.headers.get(SEC_WEBSOCKET_KEY).cloned());
     match protocol {
         Protocol::Http1 => {
             head.version = Version::HTTP_11;

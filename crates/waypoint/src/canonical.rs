@@ -32,23 +32,20 @@ impl Canonical {
         let refused = |refusal: canonical::Refusal| Reply::bad_request(refusal.to_string());
         let method = canonical::method(head.method.as_str()).map_err(refused)?;
         let raw = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let raw = raw.to_owned();
-        let target = canonical::target(method, &raw, normalization(wanted)).map_err(refused)?;
+        let target = canonical::target(method, raw, normalization(wanted)).map_err(refused)?;
         let host = head.headers.get(header::HOST);
         let host = host.map(HeaderValue::to_str).transpose();
         let host = host.map_err(|_| Reply::bad_request("the host is not a name or an address"))?;
         let host = host.ok_or_else(|| Reply::bad_request("the request has no host"))?;
-        let host = host.to_owned();
-        let authority = canonical::authority(&host).map_err(refused)?;
-        let whole = match authority.port {
-            Some(port) => format!("{}:{port}", authority.host),
-            None => authority.host.to_string(),
-        };
+        let authority = canonical::authority(host).map_err(refused)?;
         let this = Self {
             host: authority.host.as_ref().into(),
             path: target.path.as_ref().into(),
             query: target.query.map(Into::into),
-            authority: whole.as_str().into(),
+            authority: match authority.port {
+                Some(port) => format!("{}:{port}", authority.host).into(),
+                None => authority.host.as_ref().into(),
+            },
             scheme: match client.via {
                 Via::Listener { tls: true, .. } => "https",
                 _ => "http",
@@ -56,15 +53,24 @@ impl Canonical {
             port: client.port(),
             source_namespace: client.peer.as_ref().map(|peer| peer.namespace.clone()),
         };
-        if raw != this.target() {
+        let (other_target, other_host) = (!this.is_target(raw), *this.authority != *host);
+        if other_target {
             set_target(head, &this.target())?;
         }
-        if whole != host {
-            let value = HeaderValue::from_str(&whole)
+        if other_host {
+            let value = HeaderValue::from_str(&this.authority)
                 .map_err(|_| Reply::bad_request("the host is not a name or an address"))?;
             head.headers.insert(header::HOST, value);
         }
         Ok(this)
+    }
+
+    fn is_target(&self, raw: &str) -> bool {
+        match (raw.strip_prefix(&*self.path), &self.query) {
+            (Some(rest), Some(query)) => rest.strip_prefix('?') == Some(query),
+            (Some(rest), None) => rest.is_empty(),
+            (None, _) => false,
+        }
     }
 
     /// Path and query.

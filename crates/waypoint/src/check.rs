@@ -73,7 +73,7 @@ pub(crate) async fn custom(
         };
         let remote = headers::remote_ip(exchange);
         let question = authorize::question(&exchange.client, remote, Some(http));
-        snapshot.policies.custom(&exchange.targets, &question)
+        snapshot.policies.custom(exchange.targets(), &question)
     };
     let asked = match asked {
         Custom::Ask(asked) => asked,

@@ -1,5 +1,6 @@
 //! One request from its head to the last byte of its answer: what is known of it, and what it leaves in metrics and log.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +13,7 @@ use tulle_http::upgrade::{self, Upgrade};
 use tulle_model::{Identity, Service, Workload};
 use tulle_policy::Target;
 use tulle_policy::http::Note;
+use tulle_policy::observe::Telemetry;
 use tulle_route::balance::{Active, Permit};
 use tulle_route::rate::Room;
 use tulle_telemetry::{
@@ -37,17 +39,18 @@ pub(crate) struct Exchange {
     /// In force for all of the request.
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) began: Instant,
-    pub(crate) start: SystemTime,
     /// The service that was addressed; none at a gateway.
     pub(crate) service: Option<Arc<Service>>,
-    /// What policies may be attached to.
-    pub(crate) targets: Vec<Target>,
+    /// What users want to see of it.
+    pub(crate) telemetry: Option<Arc<Telemetry>>,
+    targets: OnceCell<Vec<Target>>,
     pub(crate) grpc: bool,
     pub(crate) seen: Seen,
     pub(crate) request: Rc<Counter>,
     pub(crate) response: Rc<Counter>,
-    pub(crate) request_messages: Rc<Messages>,
-    pub(crate) response_messages: Rc<Messages>,
+    /// Of gRPC.
+    request_messages: Option<Rc<Messages>>,
+    pub(crate) response_messages: Messages,
     _serving: Serving,
 }
 
@@ -100,20 +103,21 @@ pub(crate) struct Seen {
 }
 
 impl Exchange {
-    pub(crate) fn begin(worker: &Rc<Worker>, client: &Rc<Client>, head: &Parts) -> Self {
+    /// On the heap, as it is large and goes from hand to hand.
+    pub(crate) fn begin(worker: &Rc<Worker>, client: &Rc<Client>, head: &Parts) -> Box<Self> {
         let snapshot = worker.shared.state.load();
         let service = match &client.via {
             Via::Waypoint(target) => target.service().cloned(),
             Via::Listener { .. } => None,
         };
-        let key = service.as_ref().map(|s| s.key());
-        let mut this = Self {
-            targets: authorize::targets(client, key.as_ref()),
-            grpc: grpc::is_grpc(&head.headers),
+        let grpc = grpc::is_grpc(&head.headers);
+        let mut this = Box::new(Self {
+            telemetry: snapshot.telemetry(&client.gateway).cloned(),
+            targets: OnceCell::new(),
+            grpc,
             worker: worker.clone(),
             client: client.clone(),
             began: Instant::now(),
-            start: SystemTime::now(),
             seen: Seen {
                 version: head.version,
                 method: head.method.clone(),
@@ -124,12 +128,12 @@ impl Exchange {
             },
             request: Rc::default(),
             response: Rc::default(),
-            request_messages: Rc::default(),
-            response_messages: Rc::default(),
+            request_messages: grpc.then(Rc::default),
+            response_messages: Messages::default(),
             _serving: worker.active(),
             service,
             snapshot,
-        };
+        });
         this.seen.logged = observe::captures(&this, head);
         if observe::looks_at_heads(&this) {
             let target = head.uri.path_and_query();
@@ -145,11 +149,24 @@ impl Exchange {
     /// Counts a request's body.
     pub(crate) fn watch_request(&self, body: Body) -> Body {
         let body = body.counted(&self.request);
-        if self.grpc {
-            watched_request(body, &self.request_messages)
-        } else {
-            body
+        match &self.request_messages {
+            Some(messages) => watched_request(body, messages),
+            None => body,
         }
+    }
+
+    /// When it began, by the clock on the wall.
+    pub(crate) fn start(&self) -> SystemTime {
+        let now = SystemTime::now();
+        now.checked_sub(self.began.elapsed()).unwrap_or(now)
+    }
+
+    /// What policies may be attached to.
+    pub(crate) fn targets(&self) -> &[Target] {
+        self.targets.get_or_init(|| {
+            let key = self.service.as_ref().map(|s| s.key());
+            authorize::targets(&self.client, key.as_ref())
+        })
     }
 
     /// The next hop is known.
@@ -178,7 +195,7 @@ impl Exchange {
     }
 
     /// The answer goes out; when its last byte has, so does the report.
-    pub(crate) fn finish(mut self, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn finish(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
         self.seen.code = response.status().as_u16();
         self.seen.response_head = head_size(response.headers());
         if let Some(code) = status_of(response.headers()) {
@@ -194,7 +211,7 @@ impl Exchange {
     }
 
     /// From here on there are only bytes.
-    async fn join(mut self, client: Upgrade, endpoint: Upgrade) {
+    async fn join(mut self: Box<Self>, client: Upgrade, endpoint: Upgrade) {
         let both = async { tokio::try_join!(client.stream(), endpoint.stream()) };
         match both.await {
             Ok((client, endpoint)) => {
@@ -281,11 +298,8 @@ impl Exchange {
                 outcome,
             );
             series.request(duration, request_bytes, response_bytes);
-            if self.grpc {
-                series.messages(
-                    self.request_messages.count(),
-                    self.response_messages.count(),
-                );
+            if let Some(messages) = &self.request_messages {
+                series.messages(messages.count(), self.response_messages.count());
             }
         };
         match &counting {

@@ -2,6 +2,7 @@
 
 mod attempts;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -248,7 +249,7 @@ fn edit(
         return Ok(());
     };
     let all = [Some(rule.filters()), own];
-    let mut path = going.canonical.path.to_string();
+    let mut path = Cow::Borrowed(&*going.canonical.path);
     let mut rewritten = false;
     for filters in all.into_iter().flatten() {
         for edits in &filters.request_headers {
@@ -268,7 +269,7 @@ fn edit(
             } else {
                 *matched
             };
-            path = rewrite_path(change, matched, &path).into_owned();
+            path = Cow::Owned(rewrite_path(change, matched, &path).into_owned());
             rewritten = true;
         }
     }
@@ -276,7 +277,7 @@ fn edit(
         headers::original_path(&mut head.headers, &going.canonical.target());
         let target = match (&going.canonical.query, path.contains('?')) {
             (Some(query), false) => format!("{path}?{query}"),
-            _ => path,
+            _ => path.into_owned(),
         };
         set_target(head, &target)?;
     }

@@ -19,7 +19,6 @@ use crate::destination::{Destination, Hop};
 use crate::exchange::Exchange;
 use crate::inbound::Client;
 use crate::otlp::LogLine;
-use crate::state::Snapshot;
 use crate::trace::Span;
 pub(crate) use connection::{Known, Line, Series, connection};
 pub(crate) use counting::Counting;
@@ -27,17 +26,12 @@ use logs::To;
 pub(crate) use logs::{Captured, Logs, captured_request_id, captured_response, captures};
 
 /// What counts for a request or connection.
-fn wanted<'s>(
-    snapshot: &'s Snapshot,
-    gateway: &str,
-    service: Option<&Arc<Service>>,
-) -> Option<&'s Observe> {
-    let telemetry: &Arc<Telemetry> = snapshot.telemetry(gateway)?;
+fn wanted<'t>(telemetry: &'t Telemetry, service: Option<&Arc<Service>>) -> &'t Observe {
     let key: Option<ServiceKey> = match telemetry.services.is_empty() {
         true => None,
         false => service.map(|s| s.key()),
     };
-    Some(telemetry.of(key.as_ref()))
+    telemetry.of(key.as_ref())
 }
 
 /// In which series a request is counted.
@@ -55,11 +49,8 @@ pub(crate) fn counting(exchange: &Exchange, duration: Duration) -> Counting {
 }
 
 fn of(exchange: &Exchange) -> Option<&Observe> {
-    wanted(
-        &exchange.snapshot,
-        &exchange.client.gateway,
-        exchange.service.as_ref(),
-    )
+    let telemetry = exchange.telemetry.as_ref()?;
+    Some(wanted(telemetry, exchange.service.as_ref()))
 }
 
 /// How spans are made, if they are.
@@ -142,7 +133,7 @@ fn record(exchange: &Exchange, captured: Captured, duration: Duration) -> Reques
     let seen = &exchange.seen;
     RequestRecord {
         format: captured.log.format,
-        start: exchange.start,
+        start: exchange.start(),
         request: captured.request,
         response: captured.response,
         protocol: version(seen.version),

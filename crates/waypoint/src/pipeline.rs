@@ -140,7 +140,7 @@ fn authorize(
     let decision = exchange
         .snapshot
         .policies
-        .decide(&exchange.targets, &question);
+        .decide(exchange.targets(), &question);
     let shared = &exchange.worker.shared;
     if !decision.notes.is_empty() {
         let (host, path) = (&canonical.authority, &canonical.path);

@@ -50,7 +50,7 @@ pub(crate) fn limit(
     let route = ruled.rule().map(|rule| rule.object());
     let shared = &exchange.worker.shared;
     let now = shared.destinations.now();
-    let decision = limits.check(&exchange.targets, route, &subject, now);
+    let decision = limits.check(exchange.targets(), route, &subject, now);
     for policy in &decision.dry_run {
         shared.limited.refused(policy, None, true);
         tracing::debug!(%policy, source = %exchange.client.source, "would be limited by a rate limit that only watches");

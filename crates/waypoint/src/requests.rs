@@ -28,6 +28,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, client: Client, io: Io) {
     };
     let serving = server::serve(io, &settings, stop, handler);
     tokio::select! {
+        biased;
         served = serving => if let Err(error) = served {
             tracing::debug!(source = %client.source, destination = %client.local, %error, "a connection of requests ended early");
         },

@@ -25,7 +25,7 @@ pub(crate) async fn authenticate(
     if snapshot.authentications.is_empty() {
         return Ok(None);
     }
-    for name in snapshot.authentications.own_headers(&exchange.targets) {
+    for name in snapshot.authentications.own_headers(exchange.targets()) {
         head.headers.remove(&**name);
     }
     let carrier = Carried {
@@ -34,7 +34,7 @@ pub(crate) async fn authenticate(
     };
     let plan = snapshot
         .authentications
-        .plan(&exchange.targets, &carrier, jwt::decode);
+        .plan(exchange.targets(), &carrier, jwt::decode);
     let candidates = match plan {
         Plan::Pass => return Ok(None),
         Plan::Refuse(Refusal::Token { policy, error }) => {

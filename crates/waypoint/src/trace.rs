@@ -126,7 +126,8 @@ pub(crate) fn end(exchange: &Exchange) {
 
 fn ended(exchange: &Exchange, span: &Span) -> Vec<Ended> {
     let seen = &exchange.seen;
-    let end = exchange.start + exchange.began.elapsed();
+    let start = exchange.start();
+    let end = start + exchange.began.elapsed();
     let service = seen.service.as_ref().or(exchange.service.as_ref());
     let host = service.map(|s| s.hostname.to_string());
     let host = host.unwrap_or_else(|| exchange.client.local.ip().to_string());
@@ -139,7 +140,7 @@ fn ended(exchange: &Exchange, span: &Span) -> Vec<Ended> {
         state: span.context.state.clone(),
         name: name.clone(),
         client: false,
-        start: exchange.start,
+        start,
         end,
         attributes: attributes(exchange, span),
         failed,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use http::uri::Scheme;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use tokio::time::Instant;
 use tulle_http::body::Body;
 use tulle_http::upstream::{Cause, Failure as NoAnswer, Options, Outgoing, Protocol, Retry};
@@ -104,12 +104,12 @@ pub(crate) async fn send(worker: &Rc<Worker>, sending: Sending<'_>) -> Result<An
         // Nobody else can use it.
         options.idle = options.idle.min(PROXIED_IDLE);
     }
-    let host = host(&request);
+    let host = request.headers().get(http::header::HOST).cloned();
     let name = destination.tls.as_ref().map(|_| {
         let asked = destination.tls.as_ref().and_then(|tls| tls.as_ref().ok());
         asked
             .and_then(|tls| tls.name.clone())
-            .or(host.clone())
+            .or_else(|| host.as_ref().and_then(name_of).map(Arc::from))
             .unwrap_or_else(|| destination.service.hostname.clone())
     });
     let key = UpstreamKey {
@@ -129,7 +129,7 @@ pub(crate) async fn send(worker: &Rc<Worker>, sending: Sending<'_>) -> Result<An
         let connecting = async move {
             let what = For {
                 client,
-                host: host.as_deref(),
+                host: host.as_ref().and_then(name_of),
                 alpn: Some(alpn),
             };
             dial::connect(&worker, &destination, &hop, what).await
@@ -335,13 +335,14 @@ fn options(destination: &Destination, client: Version, assumed: Protocol) -> Opt
     }
 }
 
-fn host(request: &Request<Body>) -> Option<Arc<str>> {
-    let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
+/// The name in `Host`, without port.
+fn name_of(host: &HeaderValue) -> Option<&str> {
+    let host = host.to_str().ok()?;
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    Some(name.trim_start_matches('[').trim_end_matches(']').into())
+    Some(name.trim_start_matches('[').trim_end_matches(']'))
 }
 
 /// An endpoint's answer on its way back.

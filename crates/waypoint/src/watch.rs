@@ -93,14 +93,14 @@ impl http_body::Body for Counted {
 }
 
 /// An answer's body that takes its exchange with it to the end.
-pub(crate) fn watched_response(body: Body, mut exchange: Exchange) -> Body {
+pub(crate) fn watched_response(body: Body, mut exchange: Box<Exchange>) -> Body {
     if body.is_end() {
         exchange.seen.whole = true;
         return body;
     }
     Body::from_body(Watched {
         body,
-        exchange: Some(Box::new(exchange)),
+        exchange: Some(exchange),
     })
 }
 

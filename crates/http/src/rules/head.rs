@@ -14,6 +14,18 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+/// What is meant for one hop, whatever `Connection` says.
+static OF_ONE_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+    TE,
+    EXPECT,
+];
+
 /// Judges a request, and brings it into one form whatever the version: the URI is only path and query, the authority is in
 /// `Host`. `extended` is the protocol of an extended CONNECT.
 ///
@@ -23,13 +35,12 @@ pub fn judge(head: &mut Parts, extended: Option<&str>, limits: &Limits) -> Resul
     judge_sizes(head, limits)?;
     judge_method(head, extended)?;
     let authority = authority(head)?;
-    if let Some(authority) = &authority {
-        judge_authority(authority.as_bytes())?;
-    }
     let path = path(head)?;
-    let mut uri = ::http::uri::Parts::default();
-    uri.path_and_query = Some(path);
-    head.uri = Uri::from_parts(uri).map_err(|_| Refusal::bad("a malformed target"))?;
+    if head.uri.scheme().is_some() || head.uri.authority().is_some() {
+        let mut uri = ::http::uri::Parts::default();
+        uri.path_and_query = Some(path);
+        head.uri = Uri::from_parts(uri).map_err(|_| Refusal::bad("a malformed target"))?;
+    }
     if let Some(authority) = authority {
         head.headers.insert(HOST, authority);
     }
@@ -65,7 +76,7 @@ fn judge_method(head: &Parts, extended: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
-/// The one authority that all places agree on (RFC 9112 §3.2, RFC 9113 §8.3.1).
+/// Judges the one authority that all places agree on (RFC 9112 §3.2, RFC 9113 §8.3.1); returns it if `Host` lacks it.
 fn authority(head: &Parts) -> Result<Option<HeaderValue>, Refusal> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
@@ -81,13 +92,16 @@ fn authority(head: &Parts) -> Result<Option<HeaderValue>, Refusal> {
             {
                 return Err(Refusal::bad("Host and the target's authority differ"));
             }
-            Ok(Some(host.clone()))
+            judge_authority(host.as_bytes()).map(|()| None)
         }
         (Some(_), None) if head.version == Version::HTTP_11 => Err(Refusal::bad("no Host")),
-        (Some(target), None) => HeaderValue::from_str(target.as_str())
-            .map(Some)
-            .map_err(|_| Refusal::bad("a malformed authority")),
-        (None, Some(host)) => Ok(Some(host.clone())),
+        (Some(target), None) => {
+            judge_authority(target.as_str().as_bytes())?;
+            HeaderValue::from_str(target.as_str())
+                .map(Some)
+                .map_err(|_| Refusal::bad("a malformed authority"))
+        }
+        (None, Some(host)) => judge_authority(host.as_bytes()).map(|()| None),
         (None, None) if head.version == Version::HTTP_10 => Ok(None),
         (None, None) => Err(Refusal::bad("no Host")),
     }
@@ -96,12 +110,16 @@ fn authority(head: &Parts) -> Result<Option<HeaderValue>, Refusal> {
 /// A host and perhaps a port; no user, nothing that a URL parser could read as something else.
 fn judge_authority(authority: &[u8]) -> Result<(), Refusal> {
     const BAD: Refusal = Refusal::bad("a malformed host");
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let fine = |byte: &u8| plain(byte) || matches!(byte, b':' | b'[' | b']' | b'%');
+    if authority.is_empty() || !authority.iter().all(fine) {
+        return Err(BAD);
+    }
+    if authority.iter().all(plain) {
+        return Ok(());
+    }
     let text = std::str::from_utf8(authority).map_err(|_| BAD)?;
-    let fine = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']' | b'%')
-    };
-    if authority.is_empty() || !text.bytes().all(fine) || text.parse::<Authority>().is_err() {
+    if text.parse::<Authority>().is_err() {
         return Err(BAD);
     }
     let port = match text.rsplit_once(']') {
@@ -155,6 +173,10 @@ fn judge_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
 /// # Errors
 /// When `Connection` names a header that no hop may take off.
 pub fn hop_by_hop(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    // To look at all of them once is less work than to look each of ours up.
+    if !headers.keys().any(|name| OF_ONE_HOP.contains(name)) {
+        return Ok(());
+    }
     let te_trailers = headers.get_all(TE).iter().any(|value| {
         let mut codings = value.as_bytes().split(|&byte| byte == b',');
         codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -162,16 +184,7 @@ pub fn hop_by_hop(headers: &mut HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(CONNECTION) {
         take_off_named(headers)?;
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HTTP2_SETTINGS,
-        TE,
-        EXPECT,
-    ] {
+    for name in &OF_ONE_HOP {
         headers.remove(name);
     }
     if te_trailers {

@@ -57,8 +57,10 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
         upgrade,
         ..
     } = write(outgoing, Protocol::Http1)?;
-    let sending = Rc::new(Counter::default());
-    request = request.map(|body| body.counted(&sending));
+    let sending = (!request.body().is_end()).then(Rc::<Counter>::default);
+    if let Some(sending) = &sending {
+        request = request.map(|body| body.counted(sending));
+    }
     let mut connect = Some(connect);
     for tries in 0.. {
         let mut pooled = if tries < limits::STALE_TRIES {
@@ -99,7 +101,8 @@ pub(super) async fn send<K: Hash + Eq + Clone + 'static, E: 'static>(
         match connection.exchange(request).await {
             Ok(response) => {
                 judge(&response, upgrade.is_some())?;
-                return Ok(connection.answer(response, upgrade, &sending, shelf, key, reused));
+                let sending = sending.is_some_and(|sending| sending.ended() == End::Not);
+                return Ok(connection.answer(response, upgrade, sending, shelf, key, reused));
             }
             Err((_, Some(unsent))) if reused && connection.written.get() == before => {
                 request = unsent;
@@ -218,7 +221,7 @@ impl Http1 {
         mut self: Box<Self>,
         response: Response<Incoming>,
         upgrade: Option<Box<str>>,
-        sending: &Counter,
+        sending: bool,
         shelf: &Rc<Shelf<K>>,
         key: &K,
         reused: bool,
@@ -233,7 +236,7 @@ impl Http1 {
             };
         }
         let response = response.map(|incoming| {
-            if sending.ended() == End::Not {
+            if sending {
                 return self.go_on_alone(incoming);
             }
             if incoming.is_end_stream() {

@@ -283,7 +283,7 @@ fn question(
     let body = body.unwrap_or_default();
     let id = headers.get("x-request-id").cloned().unwrap_or_default();
     let since = exchange
-        .start
+        .start()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     let http = HttpRequest {

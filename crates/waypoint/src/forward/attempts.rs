@@ -1,6 +1,6 @@
 //! Attempts: to one endpoint after the other, as far as the rule allows.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -24,6 +24,9 @@ use crate::failure::Failure;
 use crate::reply::Reply;
 use crate::tokens;
 use crate::upstream::{self, Answered, Ends, Sending, Unsent};
+
+/// Details of a request that an endpoint answered.
+static VIA_UPSTREAM: LazyLock<Arc<str>> = LazyLock::new(|| "via_upstream".into());
 
 /// How often, how long, and with which key of a request.
 pub(super) struct Plan {
@@ -172,7 +175,6 @@ impl Attempts {
             if let Some(outcome) = outcome_of(&outcome) {
                 worker.report(destination, at, outcome);
             }
-            tried.push(at);
             drop(retrying.take());
             let reason = self.reason(exchange, &outcome);
             let again = reason.and_then(|failure| {
@@ -192,6 +194,7 @@ impl Attempts {
                 match destination.breaker.enter(Use::Retry) {
                     Ok(permit) => {
                         retrying = Some(permit);
+                        tried.push(at);
                         drop((outcome, active));
                         tokio::time::sleep(again.pause).await;
                         continue;
@@ -220,7 +223,7 @@ impl Attempts {
         let answered = upstream::send(&worker, sending).await?;
         let took = began.elapsed();
         exchange.seen.upstream_time = Some(took);
-        exchange.seen.details = Some("via_upstream".into());
+        exchange.seen.details = Some(VIA_UPSTREAM.clone());
         Ok(Answered {
             response: upstream::received(answered.response, took),
             upgrade: answered.upgrade,

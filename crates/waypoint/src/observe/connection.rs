@@ -70,7 +70,8 @@ impl Series {
             source,
             moved: (0, 0),
         };
-        let observe = wanted(snapshot, &client.gateway, known.service);
+        let telemetry = snapshot.telemetry(&client.gateway);
+        let observe = telemetry.map(|telemetry| wanted(telemetry, known.service));
         let counting = observe.map_or(Counting::Plain, |observe| {
             counting(&observe.metrics, &CONNECTIONS, snapshot, &seen)
         });
@@ -122,7 +123,8 @@ pub(crate) fn connection(
     client: &Client,
     line: &Line<'_>,
 ) {
-    let observe = wanted(snapshot, &client.gateway, line.known.service);
+    let telemetry = snapshot.telemetry(&client.gateway);
+    let observe = telemetry.map(|telemetry| wanted(telemetry, line.known.service));
     let logs = observe.map(|o| &o.access_logs[..]).unwrap_or_default();
     for wanted in logs {
         let Some(log) = snapshot.logs.get(&wanted.provider) else {
