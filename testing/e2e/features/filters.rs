@@ -101,7 +101,7 @@ const EDITS: &[Feature] = &[
             .arrived(&[("x-own", "backend"), ("x-both", "rule,backend")])],
     },
     Feature {
-        name: "HTTPRouteRedirectHostAndStatus",
+        name: "HTTPRouteRedirectHostAndStatus, HTTPRoute303Redirect, HTTPRoute307Redirect, HTTPRoute308Redirect, HTTPRouteRedirectScheme, HTTPRouteRedirectPort, HTTPRouteRedirectPortAndScheme",
         objects: http_route!(
             "redirect",
             "redirect.test",

@@ -104,7 +104,7 @@ const FEATURES: &[Feature] = &[
         ],
     },
     Feature {
-        name: "MeshHTTPRouteMatching, MeshHTTPRouteQueryParamMatching, MeshHTTPRouteSimpleSameNamespace",
+        name: "MeshHTTPRouteMatching, MeshHTTPRouteQueryParamMatching, MeshHTTPRouteSimpleSameNamespace, MeshHTTPRouteNamedRule",
         objects: mesh_route!(
             "HTTPRoute",
             "mesh-matching",
@@ -140,7 +140,7 @@ const FEATURES: &[Feature] = &[
         ],
     },
     Feature {
-        name: "MeshHTTPRoute: header modifiers, redirects, rewrites",
+        name: "MeshHTTPRouteRequestHeaderModifier, MeshHTTPRouteBackendRequestHeaderModifier, MeshHTTPRouteRedirectHostAndStatus, MeshHTTPRouteSchemeRedirect, MeshHTTPRouteRedirectPort, MeshHTTPRouteRedirectPath, MeshHTTPRoute303Redirect, MeshHTTPRoute307Redirect, MeshHTTPRoute308Redirect, MeshHTTPRouteRewritePath",
         objects: mesh_route!(
             "HTTPRoute",
             "mesh-filters",
@@ -158,6 +158,8 @@ const FEATURES: &[Feature] = &[
     filters: [{type: RequestRedirect, requestRedirect: {scheme: https}}]
   - matches: [{path: {value: /port}}]
     filters: [{type: RequestRedirect, requestRedirect: {port: 8083, statusCode: 307}}]
+  - matches: [{path: {value: /see}}]
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: example.org, statusCode: 303}}]
   - matches: [{path: {value: /old}}]
     filters: [{type: RequestRedirect, requestRedirect: {statusCode: 308, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}}]
   - matches: [{path: {value: /rewrite}}]
@@ -173,6 +175,7 @@ const FEATURES: &[Feature] = &[
             get("mesh", "/host").redirected(301, &[("location", "http://example.org/host")]),
             get("mesh", "/scheme").redirected(302, &[("location", "https://mesh/scheme")]),
             get("mesh", "/port").redirected(307, &[("location", "http://mesh:8083/port")]),
+            get("mesh", "/see").redirected(303, &[("location", "http://example.org/see")]),
             get("mesh", "/old/x").redirected(308, &[("location", "http://mesh/new/x")]),
             get("mesh", "/rewrite/x")
                 .to("two")

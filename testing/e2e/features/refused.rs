@@ -131,6 +131,27 @@ pub(super) fn routes(stage: &Stage) -> anyhow::Result<()> {
                     "InvalidKind",
                 ),
                 (
+                    "TCPRoute/tcp-grant",
+                    "gw",
+                    "ResolvedRefs",
+                    "False",
+                    "RefNotPermitted",
+                ),
+                (
+                    "BackendTLSPolicy/roots-of-a-kind",
+                    "gw",
+                    "ResolvedRefs",
+                    "False",
+                    "InvalidKind",
+                ),
+                (
+                    "BackendTLSPolicy/roots-of-a-kind",
+                    "gw",
+                    "Accepted",
+                    "False",
+                    "NoValidCACertificate",
+                ),
+                (
                     "TLSRoute/tls-grant",
                     "gw",
                     "ResolvedRefs",
@@ -282,7 +303,7 @@ spec:
         rows: &[get("nowhere.test", "/").status(500)],
     },
     Feature {
-        name: "HTTPRouteInvalidParentRefNotMatchingSectionName, ...ListenerPort, ...SectionNameNotMatchingPort",
+        name: "HTTPRouteInvalidParentRefNotMatchingSectionName, HTTPRouteInvalidParentRefNotMatchingListenerPort, HTTPRouteInvalidParentRefSectionNameNotMatchingPort",
         objects: concat!(
             route_at!(
                 "section",
@@ -307,6 +328,51 @@ spec:
         ],
     },
     Feature {
+        name: "HTTPRouteInvalidCrossNamespaceParentRef",
+        objects: r"
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: foreign, namespace: gw-other}
+spec:
+  parentRefs: [{name: gw, namespace: gw, sectionName: http-8080}]
+  hostnames: [foreign.test]
+  rules: [{backendRefs: [{name: four, port: 80}]}]
+",
+        rows: &[get("foreign.test", "/").port(8080).status(404)],
+    },
+    Feature {
+        name: "TCPRouteInvalidCrossNamespaceBackendRef, BackendTLSPolicyInvalidKind",
+        objects: concat!(
+            r#"
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: tcp-grant, namespace: gw}
+spec:
+  parentRefs: [{name: gw, sectionName: tcp-nowhere}]
+  rules: [{backendRefs: [{name: four, namespace: gw-other, port: 9000}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: roots-of-a-kind, namespace: gw}
+spec:
+  targetRefs: [{group: "", kind: Service, name: three}]
+  validation: {hostname: echo.backend.test, caCertificateRefs: [{group: unknown.example.com, kind: NonExistent, name: root}]}
+"#,
+            http_route!(
+                "roots-of-a-kind",
+                "roots-of-a-kind.test",
+                r"
+  - {backendRefs: [{name: three, port: 443}]}"
+            ),
+        ),
+        rows: &[
+            get("any.test", "/").port(9002).fails(),
+            get("roots-of-a-kind.test", "/").status(503),
+        ],
+    },
+    Feature {
         name: "HTTPRouteDisallowedKind",
         objects: route_at!(
             "kind",
@@ -316,7 +382,7 @@ spec:
         rows: &[],
     },
     Feature {
-        name: "TLSRouteInvalid...",
+        name: "TLSRouteInvalidNoMatchingListener, TLSRouteInvalidNoMatchingListenerHostname, TLSRouteInvalidBackendRefNonexistent, TLSRouteInvalidBackendRefUnknownKind, TLSRouteInvalidReferenceGrant",
         objects: concat!(
             tls_route!(
                 "tls-section",

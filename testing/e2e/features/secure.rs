@@ -58,6 +58,7 @@ pub(super) fn listeners(stage: &Stage) -> anyhow::Result<()> {
                     "False",
                     "BackendNotFound",
                 ),
+                // TCPRouteInvalidNonTCPListener
                 (
                     "TCPRoute/tcp-to-http",
                     "gw",
@@ -307,7 +308,7 @@ spec:
         rows: &[],
     },
     Feature {
-        name: "BackendTLSPolicy, BackendTLSPolicySANValidation, BackendTLSPolicyConflictResolution, GatewayTLSBackendClientCertificate",
+        name: "BackendTLSPolicy, BackendTLSPolicySANValidation, BackendTLSPolicyConflictResolution, BackendTLSPolicyInvalidCACertificateRef, GatewayTLSBackendClientCertificate",
         objects: concat!(
             tls_service!("tls-good"),
             tls_service!("tls-san"),

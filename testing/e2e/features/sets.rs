@@ -241,7 +241,7 @@ const SETS: &[super::Told] = &[
 
 const FEATURES: &[Feature] = &[
     Feature {
-        name: "ListenerSetHTTPRouting, ListenerSetDualParentRefIndependence",
+        name: "ListenerSetHTTPRouting, ListenerSetDualParentRefIndependence, ListenerSetHostnameConflict, ListenerSetProtocolConflict, ListenerSetDefaultNotAllowed, ListenerSetAllowedNamespaceSame, ListenerSetGatewayParentSectionNameNotFound",
         objects: r#"
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -303,7 +303,7 @@ spec:
         ],
     },
     Feature {
-        name: "GatewayWithAttachedRoutes, GatewaySecretReferenceGrantSpecific",
+        name: "GatewayWithAttachedRoutes, GatewayWithAttachedRoutesWithPort8080, GatewaySecretReferenceGrantSpecific",
         objects: r"
 ---
 apiVersion: gateway.networking.k8s.io/v1
