@@ -8,6 +8,7 @@ pub mod layer7;
 mod measure;
 mod operations;
 mod report;
+pub mod scale;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};

@@ -75,7 +75,8 @@ pub fn measure(kubectl: &Kubectl, steady: &Steady<'_>, rounds: usize) -> Result<
     Ok(found)
 }
 
-fn memory(kubectl: &Kubectl) -> Result<Vec<(String, f64)>> {
+/// Proportional set size of all processes of a pod together, by pod, MiB.
+pub(super) fn memory(kubectl: &Kubectl) -> Result<Vec<(String, f64)>> {
     let pods = kubectl.json("get pods -n istio-system")?;
     let items = pods["items"].as_array().context("no pods")?;
     items

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser;
 use tulle_playground::{Progress, interrupt};
-use tulle_testing::bench::{Options, layer7, print, run};
+use tulle_testing::bench::{Options, layer7, print, run, scale};
 use tulle_testing::stage::Programs;
 
 /// Layer 4: two ztunnels against a plain two-hop relay and the direct path. Layer 7: gateway and waypoint against Envoy.
@@ -31,6 +31,9 @@ struct Cli {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Nothing else: the mesh's memory with this many pods, twenty in each Service
+    #[arg(long, value_name = "PODS")]
+    scale: Option<usize>,
     /// Print every sample as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -39,6 +42,9 @@ struct Cli {
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     interrupt::watch()?;
+    if let Some(pods) = cli.scale {
+        return scaled(&cli, pods);
+    }
     let tulle = std::path::absolute(&cli.tulle)?;
     let wanted = |layer| cli.layer.is_none_or(|only| only == layer);
     let mut progress = Progress::stderr();
@@ -53,16 +59,10 @@ fn main() -> anyhow::Result<()> {
     });
     let seven = seven.transpose()?;
     let four = wanted(4).then(|| {
-        let bin = tulle.parent().context("tulle has no directory")?;
-        let plugin = cli.cni_plugin.as_ref();
-        let plugin = plugin.context("layer 4 needs --cni-plugin; or say --layer 7")?;
+        let programs = programs(&cli)?;
         let options = Options {
-            load: bin.join("load"),
-            programs: Programs {
-                sample: bin.join("sample"),
-                cni: std::path::absolute(plugin)?,
-                tulle: tulle.clone(),
-            },
+            load: programs.sample.with_file_name("load"),
+            programs,
             rounds: cli.rounds,
             seconds: cli.seconds,
         };
@@ -83,4 +83,31 @@ fn main() -> anyhow::Result<()> {
         layer7::print(found, &mut out)?;
     }
     Ok(())
+}
+
+fn scaled(cli: &Cli, pods: usize) -> anyhow::Result<()> {
+    let options = scale::Options {
+        programs: programs(cli)?,
+        pods,
+    };
+    let found = scale::run(&options, &mut Progress::stderr())?;
+    let mut out = std::io::stdout().lock();
+    if cli.json {
+        serde_json::to_writer_pretty(&mut out, &found)?;
+    } else {
+        found.print(&mut out)?;
+    }
+    Ok(())
+}
+
+/// What goes onto a playground.
+fn programs(cli: &Cli) -> anyhow::Result<Programs> {
+    let tulle = std::path::absolute(&cli.tulle)?;
+    let plugin = cli.cni_plugin.as_ref();
+    let plugin = plugin.context("a playground needs --cni-plugin; without one, say --layer 7")?;
+    Ok(Programs {
+        sample: tulle.with_file_name("sample"),
+        cni: std::path::absolute(plugin)?,
+        tulle,
+    })
 }
