@@ -52,6 +52,15 @@ pub struct Options {
     pub rounds: usize,
     /// Seconds of each measurement.
     pub seconds: f64,
+    /// Only workloads with this in their name, and no memory. A half needs its whole.
+    pub only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, workload: Workload) -> bool {
+        let name = workload.to_string();
+        self.only.as_ref().is_none_or(|only| name.contains(only))
+    }
 }
 
 /// What clients do.
@@ -169,14 +178,16 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
             .map(|(name, maker)| stage.contestant(name, *maker))
             .collect::<Result<Vec<_>>>()
     })?;
-    progress.step(&format!("memory, idle and with {ROUTES} routes"), |_| {
-        for contestant in &contestants {
-            found.memory.extend(stage.memory(contestant)?);
-        }
-        Ok(())
-    })?;
+    if options.only.is_none() {
+        progress.step(&format!("memory, idle and with {ROUTES} routes"), |_| {
+            for contestant in &contestants {
+                found.memory.extend(stage.memory(contestant)?);
+            }
+            Ok(())
+        })?;
+    }
     for round in 1..=options.rounds {
-        for workload in Workload::ALL {
+        for workload in Workload::ALL.into_iter().filter(|one| options.wants(*one)) {
             let step = format!("round {round} of {}: {workload}", options.rounds);
             progress.step(&step, |_| {
                 let there = contestants.iter();

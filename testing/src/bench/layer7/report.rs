@@ -66,6 +66,9 @@ pub fn print(found: &Findings, out: &mut impl Write) -> io::Result<()> {
             )?;
         }
     }
+    if found.memory.is_empty() {
+        return Ok(());
+    }
     memory(&found.memory, out)
 }
 
