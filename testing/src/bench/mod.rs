@@ -40,6 +40,15 @@ pub struct Options {
     pub rounds: usize,
     /// Seconds of each measurement.
     pub seconds: f64,
+    /// Only workloads with this in their name, and no operations.
+    pub only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, workload: Workload) -> bool {
+        let name = workload.to_string();
+        self.only.as_ref().is_none_or(|only| name.contains(only))
+    }
 }
 
 /// Client and server pods of one namespace, by a process in each, and the server's address.
@@ -66,7 +75,7 @@ pub struct Findings {
     /// Of the three paths.
     pub samples: Vec<Sample>,
     /// Of operations on the mesh.
-    pub operations: Operations,
+    pub operations: Option<Operations>,
 }
 
 /// Runs the whole bench on a playground of its own.
@@ -85,9 +94,12 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
         to: &meshed_server,
     };
     // Before the workers are looked up: this kills some.
-    let operations = progress.step("memory, policies, killed workers", |_| {
-        operations::measure(kubectl, &steady, options.rounds)
-    })?;
+    let operations = options.only.is_none().then(|| {
+        progress.step("memory, policies, killed workers", |_| {
+            operations::measure(kubectl, &steady, options.rounds)
+        })
+    });
+    let operations = operations.transpose()?;
     let mut ztunnels = Vec::new();
     for node in ["node1", "node2"] {
         let (keeper, worker) = processes::ztunnel(kubectl, node)?;
@@ -128,7 +140,7 @@ pub fn run(options: &Options, progress: &mut Progress) -> Result<Findings> {
     ];
     let mut samples = Vec::new();
     for round in 1..=options.rounds {
-        for workload in Workload::ALL {
+        for workload in Workload::ALL.into_iter().filter(|one| options.wants(*one)) {
             progress.step(
                 &format!("round {round} of {}: {workload}", options.rounds),
                 |_| {

@@ -11,7 +11,8 @@ pub fn print(samples: &[Sample], out: &mut impl Write) -> io::Result<()> {
         "{:<36} {:<7} {:>12} {:>9} {:>9} {:>14} {:>11} {:>11}",
         "WORKLOAD", "PATH", "RATE", "P50 US", "P99 US", "CPU PER UNIT", "RATE/RELAY", "CPU/RELAY"
     )?;
-    for workload in Workload::ALL {
+    let measured = |one: &Workload| samples.iter().any(|sample| sample.workload == *one);
+    for workload in Workload::ALL.into_iter().filter(measured) {
         let of = |path: &str, value: fn(&Sample) -> f64| {
             let chosen = samples
                 .iter()

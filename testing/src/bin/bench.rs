@@ -31,6 +31,9 @@ struct Cli {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Only workloads with this in their name ("bulk", "HTTP/1.1"), no operations and no memory
+    #[arg(long)]
+    only: Option<String>,
     /// Nothing else: the mesh's memory with this many pods, twenty in each Service
     #[arg(long, value_name = "PODS")]
     scale: Option<usize>,
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<()> {
             envoy: cli.envoy.clone(),
             rounds: cli.rounds,
             seconds: cli.seconds,
+            only: cli.only.clone(),
         };
         layer7::run(&options, &mut progress)
     });
@@ -65,6 +69,7 @@ fn main() -> anyhow::Result<()> {
             programs,
             rounds: cli.rounds,
             seconds: cli.seconds,
+            only: cli.only.clone(),
         };
         run(&options, &mut progress)
     });
@@ -77,7 +82,9 @@ fn main() -> anyhow::Result<()> {
     }
     if let Some(found) = &four {
         print(&found.samples, &mut out)?;
-        found.operations.print(&mut out)?;
+        if let Some(operations) = &found.operations {
+            operations.print(&mut out)?;
+        }
     }
     if let Some(found) = &seven {
         layer7::print(found, &mut out)?;
