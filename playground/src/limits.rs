@@ -28,8 +28,8 @@ pub(crate) const HEALTH_ANSWER: usize = 16 * 1024;
 pub(crate) const LOG_TAIL_LINES: usize = 15;
 /// Bytes at the end of a log that are searched for those lines.
 pub(crate) const LOG_TAIL_BYTES: u64 = 16 * 1024;
-/// Inotify instances that a playground of two nodes uses, with a few to spare: containerd, kubelet and some pods have several.
-pub(crate) const INOTIFY_INSTANCES: usize = 24;
+/// Inotify instances that a playground of two nodes uses (24: kubelet has twelve), with a few to spare.
+pub(crate) const INOTIFY_INSTANCES: usize = 28;
 /// Free disk space below which nothing is started: kubelet would evict pods, etcd would stop.
 pub(crate) const FREE_DISK: u64 = 2 << 30;
 /// Free disk space that building from nothing needs (Go's module and build caches included).
