@@ -181,11 +181,7 @@ impl Row {
             // Also where the proxy answers without reading the message: curl 7.88 then waits for ever when the answer comes while it
             // sends, whoever answers (3 of 100 calls of a scripted peer that sends nothing but its answer and reads everything), and
             // ends with 92 where the stream is reset behind the answer. So proxies read what is small before they answer.
-            words.extend(
-                "--http2-prior-knowledge --data-binary @-"
-                    .split(' ')
-                    .map(str::to_owned),
-            );
+            words.extend(["--http2-prior-knowledge", "--data-binary", "@-"].map(str::to_owned));
         }
         for (name, value) in headers {
             words.extend(["-H".to_owned(), format!("{name}: {value}")]);

@@ -140,7 +140,10 @@ const FEATURES: &[Feature] = &[
         ],
     },
     Feature {
-        name: "MeshHTTPRouteRequestHeaderModifier, MeshHTTPRouteBackendRequestHeaderModifier, MeshHTTPRouteRedirectHostAndStatus, MeshHTTPRouteSchemeRedirect, MeshHTTPRouteRedirectPort, MeshHTTPRouteRedirectPath, MeshHTTPRoute303Redirect, MeshHTTPRoute307Redirect, MeshHTTPRoute308Redirect, MeshHTTPRouteRewritePath",
+        name: concat!(
+            "MeshHTTPRouteRequestHeaderModifier, MeshHTTPRouteBackendRequestHeaderModifier, MeshHTTPRouteRedirectHostAndStatus, ",
+            "MeshHTTPRouteSchemeRedirect, MeshHTTPRouteRedirectPort, MeshHTTPRouteRedirectPath, MeshHTTPRoute303Redirect, MeshHTTPRoute307Redirect, MeshHTTPRoute308Redirect, MeshHTTPRouteRewritePath"
+        ),
         objects: mesh_route!(
             "HTTPRoute",
             "mesh-filters",

@@ -241,7 +241,10 @@ const SETS: &[super::Told] = &[
 
 const FEATURES: &[Feature] = &[
     Feature {
-        name: "ListenerSetHTTPRouting, ListenerSetDualParentRefIndependence, ListenerSetHostnameConflict, ListenerSetProtocolConflict, ListenerSetDefaultNotAllowed, ListenerSetAllowedNamespaceSame, ListenerSetGatewayParentSectionNameNotFound",
+        name: concat!(
+            "ListenerSetHTTPRouting, ListenerSetDualParentRefIndependence, ListenerSetHostnameConflict, ",
+            "ListenerSetProtocolConflict, ListenerSetDefaultNotAllowed, ListenerSetAllowedNamespaceSame, ListenerSetGatewayParentSectionNameNotFound"
+        ),
         objects: r#"
 ---
 apiVersion: gateway.networking.k8s.io/v1
