@@ -40,8 +40,12 @@ lint: ## Formatting, clippy without a warning, licences and advisories
 	@testing/lint.sh "$(PROFILE)"
 
 .PHONY: bench
-bench: build ## Compare ztunnels with a plain relay and the direct path, gateway and waypoint with Envoy (ENVOY_BIN), each in one alternating run
-	@$(CARGO) -p tulle-testing --bin bench
+bench: ## Compare ztunnels with a plain relay and the direct path, gateway and waypoint with Envoy (ENVOY_BIN), each in one alternating run
+	@$(MAKE) --no-print-directory PROFILE=release measure
+
+# What ships is what counts: profile release, as `make image`.
+.PHONY: measure
+measure: build
 	@$(BIN)/bench --tulle $(BIN)/tulle --cni-plugin $(CNI) $(BENCH)
 
 .PHONY: image
