@@ -9,7 +9,6 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 BIN     := $(TARGET)/$(PROFILE)
 CNI     := $(TARGET)/$(HOST)/$(PROFILE)/tulle-cni
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n1)
-CARGO   := cargo build --locked --profile $(PROFILE)
 
 .PHONY: help
 help: ## List the targets
