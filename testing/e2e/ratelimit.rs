@@ -164,13 +164,15 @@ fn ask_by_turns(kubectl: &Kubectl) -> anyhow::Result<()> {
         .map(|ip| format!("http://{ip}/together"))
         .collect();
     ensure!(urls.len() == 2, "{pods}");
-    // By turns, on a connection of its own for each answer.
-    let passed = answers(kubectl, 30, &urls.join(" -o /dev/null "))?;
+    // By turns, on a connection of its own for each answer, with time for the replicas to hear of it.
+    let by_turns = format!("{}; sleep 0.1", urls.join(" -o /dev/null "));
+    let passed = answers(kubectl, 30, &by_turns)?;
     let passed = statuses(&passed, "200");
     say(&format!(
         "20 requests per hour over two replicas, asked by turns: {passed} of 60 passed"
     ));
-    ensure!((20..=25).contains(&passed), "{passed}");
+    // On its own, each would let 20 through.
+    ensure!((20..=30).contains(&passed), "{passed} of 20 passed");
     let page = proxies::metrics(kubectl, "requests", "front")?;
     let refused = |l: &&str| l.starts_with("tulle_rate_limited_total") && l.contains("together");
     ensure!(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How long one `nft` call may take before it is killed.
 pub(crate) const NFT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the kernel may take to put conntrack away after the last rule that needs it is gone.
+pub(crate) const CONNTRACK_GOES: Duration = Duration::from_millis(250);
 /// How much output of one `nft` call is kept; a listing of our table has about 4 KiB.
 pub(crate) const NFT_OUTPUT: u64 = 1 << 20;
 /// One netlink datagram as the kernel sends it (it never exceeds 32 KiB).

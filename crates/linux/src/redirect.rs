@@ -13,6 +13,7 @@ use std::path::Path;
 pub use crate::nft::NftError;
 
 use crate::NetNs;
+use crate::limits::CONNTRACK_GOES;
 use crate::netlink::{self, Family, Request};
 use crate::nft;
 use rules::TABLE;
@@ -108,11 +109,16 @@ pub fn stop_capture(ns: &NetNs) -> Result<(), RedirectError> {
     Ok(nft::apply(ns, &rules::stopped().render())?)
 }
 
-/// Removes rules and routing. Connections that are still redirected break.
+/// Removes rules and routing, which takes a quarter of a second where there are rules. Connections that are still redirected
+/// break.
 ///
 /// # Errors
 /// See [`RedirectError`].
 pub fn remove(ns: &NetNs) -> Result<(), RedirectError> {
+    // Where that fails a few queries of the pod may lose their answers; the rules go all the same.
+    if installed(ns) && nft::apply(ns, &rules::untracked().render()).is_ok() {
+        std::thread::sleep(CONNTRACK_GOES);
+    }
     nft::apply(ns, &rules::absent())?;
     ns.enter(routing::remove).map_err(RedirectError::Enter)?
 }

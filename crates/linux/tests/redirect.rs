@@ -192,6 +192,19 @@ fn queries_of_a_leaving_pod_go_to_the_resolver_also_from_ports_that_were_redirec
         assert_eq!(answer(&again), "resolver");
     }
     assert_eq!(answer(&patient), "proxy");
+    // Not one is lost when the rules go for good.
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < Duration::from_secs(1) {
+                again.send_to(b"?", at(CLIENT_V4, 53)).unwrap();
+                assert_eq!(answer(&again), "resolver");
+            }
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        redirect::remove(&net.pod).unwrap();
+        asking.join().unwrap();
+    });
 }
 
 /// Answers every query with `name`; to `slowly` after a while.

@@ -210,6 +210,31 @@ fn direct_dns() -> Vec<Chain> {
     ]
 }
 
+/// The rules of a pod that has left, for the moment until the kernel has put conntrack away. It does so some time after the last
+/// rule that needs it is gone; without the zones meanwhile, an answer would be taken for a stranger that contradicts the redirect
+/// of an earlier query, and dropped.
+pub(super) fn untracked() -> Ruleset {
+    let chain = |name, hook, rule: &str| Chain {
+        name,
+        hook,
+        rules: vec![rule.into()],
+    };
+    Ruleset {
+        chains: vec![
+            chain(
+                "dns-untracked-out",
+                "type filter hook output priority -300",
+                "udp dport 53 notrack",
+            ),
+            chain(
+                "dns-untracked-in",
+                "type filter hook prerouting priority -300",
+                "udp sport 53 notrack",
+            ),
+        ],
+    }
+}
+
 fn by_proxy() -> String {
     format!("meta mark & {MARK_MASK:#x} == {MARK_PROXY:#x}")
 }
