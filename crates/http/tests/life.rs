@@ -523,20 +523,26 @@ fn an_http2_head_that_does_not_end_is_cut_off() {
     });
 }
 
+/// A client of a server that answers without having read what it is sent.
+async fn of_one_who_reads_no_body() -> h2::client::SendRequest<Bytes> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let handler = async |_unread| Response::new(Body::full("no such method"));
+        let stop = std::future::pending();
+        let _ = server::serve(tcp, &Settings::default(), stop, handler).await;
+    });
+    let tcp = TcpStream::connect(at).await.unwrap();
+    let (client, driver) = h2::client::handshake(tcp).await.unwrap();
+    tokio::task::spawn_local(driver);
+    client
+}
+
 #[test]
 fn a_small_request_that_is_answered_before_its_end_is_not_reset() {
     on_worker(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        tokio::task::spawn_local(async move {
-            let (tcp, _) = listener.accept().await.unwrap();
-            let handler = async |_unread| Response::new(Body::full("no such method"));
-            let stop = std::future::pending();
-            let _ = server::serve(tcp, &Settings::default(), stop, handler).await;
-        });
-        let tcp = TcpStream::connect(at).await.unwrap();
-        let (mut client, driver) = h2::client::handshake(tcp).await.unwrap();
-        tokio::task::spawn_local(driver);
+        let mut client = of_one_who_reads_no_body().await;
         let mut ask = |size: usize| {
             let request = Request::post("http://x/a.B/C").body(()).unwrap();
             let (answer, mut body) = client.send_request(request, false).unwrap();
@@ -566,17 +572,7 @@ fn a_small_request_that_is_answered_before_its_end_is_not_reset() {
 #[test]
 fn an_answer_waits_a_moment_for_the_end_of_its_request() {
     on_worker(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        tokio::task::spawn_local(async move {
-            let (tcp, _) = listener.accept().await.unwrap();
-            let handler = async |_unread| Response::new(Body::full("no such method"));
-            let stop = std::future::pending();
-            let _ = server::serve(tcp, &Settings::default(), stop, handler).await;
-        });
-        let tcp = TcpStream::connect(at).await.unwrap();
-        let (mut client, driver) = h2::client::handshake(tcp).await.unwrap();
-        tokio::task::spawn_local(driver);
+        let mut client = of_one_who_reads_no_body().await;
         let mut ask = || {
             let request = Request::post("http://x/a.B/C").body(()).unwrap();
             client.send_request(request, false).unwrap()
